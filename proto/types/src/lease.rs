@@ -1,0 +1,98 @@
+//! Leases: the right of one worker to process one shard, and how far it has come.
+
+use crate::error::{Error, Result};
+use crate::limits::WORKER_ID_BYTES_MAX;
+use crate::sequence::SequenceNumber;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Who holds a lease: 1 to 256 printable characters, unique among the workers of an application.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(Arc<str>);
+
+impl WorkerId {
+    /// Checks and takes the id.
+    pub fn new(text: &str) -> Result<Self> {
+        let fits = !text.is_empty() && text.len() <= WORKER_ID_BYTES_MAX;
+        if !fits || text.chars().any(char::is_control) {
+            return Err(Error::new(format!(
+                "a worker id must have 1 to {WORKER_ID_BYTES_MAX} bytes without control characters, found {text:?}"
+            )));
+        }
+        Ok(Self(text.into()))
+    }
+    /// The id as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for WorkerId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The fencing counter of a lease: rises with every change of owner; work done under a lower one is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LeaseEpoch(u64);
+
+impl LeaseEpoch {
+    /// From the number.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+    /// The epoch after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for LeaseEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How far an application has processed a shard. Checkpoints of one shard only move forward, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Checkpoint {
+    /// Nothing yet; start at the oldest record kept.
+    TrimHorizon,
+    /// Nothing yet; start at what arrives after the shard is first read.
+    Latest,
+    /// Everything up to and including this record (of an aggregated one, this sub-record).
+    At {
+        /// The last record processed.
+        number: SequenceNumber,
+        /// Within an aggregated record, the last sub-record processed; 0 elsewhere.
+        sub: u64,
+    },
+    /// The shard was closed and all its records are processed.
+    ShardEnd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worker_ids_refuse_what_would_break_a_log_line() {
+        for bad in ["", "a\nb", "\u{7f}", &"x".repeat(257)] {
+            assert!(WorkerId::new(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(WorkerId::new("host-1:4711 ü").is_ok());
+    }
+}

@@ -1,0 +1,30 @@
+//! The nouns of Tidemill: names, hash keys, shards, sequence numbers, records, frames, leases.
+//!
+//! Both sides of every wire agree on these, so they live apart from both. A value of one of these types
+//! is valid by construction; nothing behind the edge checks it again. This crate does no I/O, knows no
+//! async runtime, no protobuf and no serde.
+
+mod arn;
+mod error;
+mod frame;
+mod hash_key;
+mod lease;
+pub mod limits;
+mod name;
+mod record;
+mod sequence;
+mod shard;
+mod shard_map;
+mod time;
+
+pub use arn::StreamArn;
+pub use error::{Error, Result};
+pub use frame::{Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView};
+pub use hash_key::{HashKey, HashKeyRange};
+pub use lease::{Checkpoint, LeaseEpoch, WorkerId};
+pub use name::{AccountId, AppName, Region, StreamName};
+pub use record::{PartitionKey, Record};
+pub use sequence::{Epoch, Position, SequenceIndex, SequenceNumber};
+pub use shard::{Shard, ShardId, ShardState};
+pub use shard_map::{ShardMap, ShardMapVersion};
+pub use time::{Clock, ManualClock, MonotonicMs, SystemClock, TimestampMs};
