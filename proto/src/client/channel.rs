@@ -1,0 +1,101 @@
+//! One HTTP/2 connection to a broker, with windows, limits and deadlines that suit frames of megabytes.
+//!
+//! A channel reconnects by itself when it is used after its connection broke; what was under way then failed.
+
+use super::endpoint::Endpoint;
+use crate::v1::control_client::ControlClient;
+use crate::v1::data_client::DataClient;
+use crate::v1::lease_client::LeaseClient;
+use crate::{Error, ErrorKind, Result};
+use std::time::Duration;
+use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(10);
+/// A peer may send this much on one call before we must have taken some.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for all calls of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const HTTP2_FRAME_BYTES: u32 = 256 << 10;
+
+/// A connection to one broker, shared by its clones.
+#[derive(Debug, Clone)]
+pub struct Channel(tonic::transport::Channel);
+
+impl Channel {
+    /// Connects within 5 s, or fails as [`ErrorKind::Unavailable`] with the address and the reason.
+    /// Cancelling is safe.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        match configured(endpoint).connect().await {
+            Ok(channel) => Ok(Self(channel)),
+            Err(error) => {
+                let message =
+                    format!("cannot reach a broker at {endpoint}: {}; is it running?", tell(&error));
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+    /// A channel that connects when it is first used; its first call fails if it cannot. Needs a tokio runtime.
+    pub fn lazy(endpoint: &Endpoint) -> Self {
+        Self(configured(endpoint).connect_lazy())
+    }
+    /// The calls on streams and shards.
+    pub fn control(&self) -> ControlClient<tonic::transport::Channel> {
+        ControlClient::new(self.0.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+    }
+    /// The calls that carry records.
+    pub fn data(&self) -> DataClient<tonic::transport::Channel> {
+        DataClient::new(self.0.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+    }
+    /// The calls on leases.
+    pub fn lease(&self) -> LeaseClient<tonic::transport::Channel> {
+        LeaseClient::new(self.0.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+    }
+}
+
+fn configured(endpoint: &Endpoint) -> tonic::transport::Endpoint {
+    tonic::transport::Endpoint::from(endpoint.uri().clone())
+        .connect_timeout(CONNECT_DEADLINE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_DEADLINE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES)
+}
+
+/// The innermost cause: "connection refused" rather than "transport error".
+fn tell(error: &tonic::transport::Error) -> String {
+    let causes =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_there_is_named() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let endpoint = Endpoint::new(&format!("http://{free}")).unwrap();
+        let error = Channel::connect(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains(&free.to_string()), "{error}");
+        let request = crate::v1::ListShardsRequest { stream: "s".into() };
+        let status = Channel::lazy(&endpoint).control().list_shards(request).await.unwrap_err();
+        assert_eq!(
+            Error::from(status).kind(),
+            ErrorKind::Unavailable,
+            "a failed connect proves that nothing was done"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! What both client libraries share: where the broker is, the channel to it, when to try again, and the calls on streams.
+//!
+//! Nothing here keeps records, leases or buffers: that is the libraries' own.
+
+mod channel;
+mod control;
+mod endpoint;
+mod retry;
+
+pub use channel::Channel;
+pub use control::{Control, StreamPage};
+pub use endpoint::Endpoint;
+pub use retry::Backoff;
