@@ -47,7 +47,9 @@ mod tests {
     fn arns_print_as_they_parse() {
         let text = "arn:aws:kinesis:us-east-1:000000000000:stream/s1";
         assert_eq!(text.parse::<StreamArn>().unwrap().to_string(), text);
-        for bad in ["", "arn:aws:kinesis:us-east-1:0:stream/s", "arn:aws:s3:us-east-1:000000000000:stream/s", "s1"] {
+        for bad in
+            ["", "arn:aws:kinesis:us-east-1:0:stream/s", "arn:aws:s3:us-east-1:000000000000:stream/s", "s1"]
+        {
             assert!(bad.parse::<StreamArn>().is_err(), "{bad:?} was taken");
         }
     }

@@ -183,7 +183,8 @@ impl FrameHeader {
             attributes: u16::from_le_bytes([head[10], head[11]]),
             body_crc: u32_at(head, 12),
             log: u64_at(head, 16),
-            first: SequenceIndex::new(u64_at(head, 24)).map_err(|_| FrameError::Malformed("index beyond 63 bits"))?,
+            first: SequenceIndex::new(u64_at(head, 24))
+                .map_err(|_| FrameError::Malformed("index beyond 63 bits"))?,
             count: u32_at(head, 32),
             group_before: u32_at(head, 36),
             arrival: TimestampMs::new(u64_at(head, 40)),
@@ -303,6 +304,23 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The closing entry of a log.
+    pub fn close() -> Self {
+        let header = FrameHeader {
+            frame_bytes: FrameHeader::BYTES as u32,
+            kind: FrameKind::Close,
+            attributes: 0,
+            body_crc: 0,
+            log: 0,
+            first: SequenceIndex::ZERO,
+            count: 0,
+            group_before: 0,
+            arrival: TimestampMs::default(),
+            producer: ProducerId::NONE,
+            batch_number: 0,
+        };
+        Self { header, bytes: Bytes::copy_from_slice(&header.encode()) }
+    }
     /// Takes the frame at the start of `bytes` and checks both checksums. Bytes behind it are ignored.
     pub fn decode(bytes: &Bytes) -> Result<Self, FrameError> {
         let header = FrameHeader::decode(bytes)?;
@@ -329,7 +347,8 @@ impl Frame {
         let mut body = &frame.bytes[FrameHeader::BYTES..];
         for _ in 0..frame.header.count {
             let (key, _, rest) = split_record(body)?;
-            let key = std::str::from_utf8(key).map_err(|_| FrameError::Malformed("a partition key is not UTF-8"))?;
+            let key = std::str::from_utf8(key)
+                .map_err(|_| FrameError::Malformed("a partition key is not UTF-8"))?;
             PartitionKey::check(key)
                 .map_err(|_: Error| FrameError::Malformed("a partition key must have 1 to 256 characters"))?;
             body = rest;
@@ -353,7 +372,12 @@ impl Frame {
     }
     /// The records in order, each with its index.
     pub fn records(&self) -> RecordIter<'_> {
-        RecordIter { body: &self.bytes[FrameHeader::BYTES..], bytes: &self.bytes, index: self.header.first, left: self.header.count }
+        RecordIter {
+            body: &self.bytes[FrameHeader::BYTES..],
+            bytes: &self.bytes,
+            index: self.header.first,
+            left: self.header.count,
+        }
     }
 }
 

@@ -61,7 +61,9 @@ impl HashKeyRange {
     /// From `start` to `end`, both within; an error if they are the wrong way round.
     pub fn new(start: HashKey, end: HashKey) -> Result<Self> {
         if start > end {
-            return Err(Error::new(format!("a hash key range must not end before it starts: {start} to {end}")));
+            return Err(Error::new(format!(
+                "a hash key range must not end before it starts: {start} to {end}"
+            )));
         }
         Ok(Self { start, end })
     }
@@ -123,7 +125,10 @@ mod tests {
     fn uniform_ranges_are_those_of_kinesis() {
         let ends = |n| HashKeyRange::uniform(n).iter().map(|r| r.end().to_string()).collect::<Vec<_>>();
         assert_eq!(ends(2)[0], "170141183460469231731687303715884105727");
-        assert_eq!(ends(3)[..2], ["113427455640312821154458202477256070484", "226854911280625642308916404954512140969"]);
+        assert_eq!(
+            ends(3)[..2],
+            ["113427455640312821154458202477256070484", "226854911280625642308916404954512140969"]
+        );
         assert_eq!(ends(4)[2], "255211775190703847597530955573826158591");
     }
 

@@ -19,7 +19,9 @@ mod time;
 
 pub use arn::StreamArn;
 pub use error::{Error, Result};
-pub use frame::{Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView};
+pub use frame::{
+    Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView,
+};
 pub use hash_key::{HashKey, HashKeyRange};
 pub use lease::{Checkpoint, LeaseEpoch, WorkerId};
 pub use name::{AccountId, AppName, Region, StreamName};

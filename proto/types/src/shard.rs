@@ -37,9 +37,9 @@ impl FromStr for ShardId {
     fn from_str(text: &str) -> Result<Self> {
         let digits = text.split_once('-').map_or(text, |(_, digits)| digits);
         let number = if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None };
-        number
-            .and_then(|n| Self::new(n).ok())
-            .ok_or_else(|| Error::new(format!("not a shard id: {text:?}; expected such as shardId-000000000000")))
+        number.and_then(|n| Self::new(n).ok()).ok_or_else(|| {
+            Error::new(format!("not a shard id: {text:?}; expected such as shardId-000000000000"))
+        })
     }
 }
 

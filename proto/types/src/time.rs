@@ -64,6 +64,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> TimestampMs;
     /// Monotonic time.
     fn monotonic(&self) -> MonotonicMs;
+    /// Monotonic time in microseconds, for measuring.
+    fn monotonic_us(&self) -> u64 {
+        self.monotonic().get().saturating_mul(1000)
+    }
 }
 
 /// The operating system's clocks.
@@ -94,6 +98,9 @@ impl Clock for SystemClock {
     }
     fn monotonic(&self) -> MonotonicMs {
         MonotonicMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+    fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 

@@ -36,6 +36,11 @@ impl AlignedBuffer {
         self.reserve(bytes.len());
         self.memory.extend_from_slice(bytes);
     }
+    /// Adds zeros at the end.
+    pub fn extend_zeros(&mut self, bytes: usize) {
+        self.reserve(bytes);
+        self.memory.resize(self.memory.len() + bytes, 0);
+    }
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         &self.memory[self.start..]
@@ -46,9 +51,7 @@ impl AlignedBuffer {
     }
     /// Fills with zeros up to a multiple of [`ALIGNMENT`].
     pub fn pad_to_alignment(&mut self) {
-        let more = self.len().next_multiple_of(ALIGNMENT) - self.len();
-        self.reserve(more);
-        self.memory.resize(self.memory.len() + more, 0);
+        self.extend_zeros(self.len().next_multiple_of(ALIGNMENT) - self.len());
     }
 
     /// Makes sure that `more` bytes fit without the vector moving them by itself, which would lose the alignment.

@@ -1,0 +1,185 @@
+//! The threads that drive storage: the one that commits, those that write large frames, one that writes back, one that keeps
+//! house (checkpoints, journal files ahead of need, timed syncs). No other thread is started in this crate.
+//!
+//! They end when the queue is closed and empty; joining waits for that.
+
+use crate::commit::{DirectGroup, round};
+use crate::error::{Error, ErrorKind, Result};
+use crate::settings::Durability;
+use crate::storage::Shared;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The housekeeper looks so often whether a checkpoint or a journal file is due.
+const HOUSEKEEPING: Duration = Duration::from_millis(50);
+/// A directory that is written to gets a checkpoint so often even if little has come, in housekeeping turns (30 s).
+const CHECKPOINT_TURNS: u32 = 600;
+
+/// The running threads.
+pub(crate) struct Threads {
+    committer: JoinHandle<()>,
+    writers: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+    direct: Arc<DirectQueue>,
+    stop: Arc<Stop>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct DirectQueue {
+    state: Mutex<(VecDeque<DirectGroup>, bool)>,
+    filled: Condvar,
+}
+
+impl DirectQueue {
+    /// Bounded by the number of logs: each has one group in flight.
+    fn push(&self, group: DirectGroup) {
+        self.state.lock().0.push_back(group);
+        self.filled.notify_one();
+    }
+    fn next(&self) -> Option<DirectGroup> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(group) = state.0.pop_front() {
+                return Some(group);
+            }
+            if state.1 {
+                return None;
+            }
+            self.filled.wait(&mut state);
+        }
+    }
+    fn close(&self) {
+        self.state.lock().1 = true;
+        self.filled.notify_all();
+    }
+}
+
+#[derive(Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Waits; `true` when it is time to end.
+    fn wait(&self, most: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.changed.wait_for(&mut stopped, most);
+        }
+        *stopped
+    }
+    fn set(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Threads {
+    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
+        let direct = Arc::new(DirectQueue::default());
+        let stop = Arc::new(Stop::default());
+        let committer = {
+            let (shared, direct) = (shared.clone(), direct.clone());
+            spawn(
+                "tidemill-commit",
+                move || while round(&shared, true, |group| direct.push(group)).is_some() {},
+            )?
+        };
+        let writers = (0..shared.settings.direct_threads)
+            .map(|_| {
+                let (shared, direct) = (shared.clone(), direct.clone());
+                spawn("tidemill-write", move || {
+                    while let Some(group) = direct.next() {
+                        group.write(&shared);
+                    }
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut others = Vec::new();
+        {
+            let shared = shared.clone();
+            others.push(spawn("tidemill-back", move || write_back(&shared))?);
+        }
+        {
+            let (shared, stop) = (shared.clone(), stop.clone());
+            others.push(spawn("tidemill-house", move || keep_house(&shared, &stop))?);
+        }
+        if let Durability::Interval { ms } = shared.settings.durability {
+            let (shared, stop) = (shared.clone(), stop.clone());
+            others.push(spawn("tidemill-sync", move || {
+                sync_on_time(&shared, &stop, Duration::from_millis(ms))
+            })?);
+        }
+        Ok(Self { committer, writers, others, direct, stop, shared: shared.clone() })
+    }
+
+    /// Waits for the queue, which is closed, to drain; then ends all threads.
+    pub(crate) fn join(self) {
+        let ended = |thread: JoinHandle<()>| {
+            if thread.join().is_err() {
+                tracing::error!("a storage thread panicked");
+            }
+        };
+        ended(self.committer);
+        self.direct.close();
+        self.writers.into_iter().for_each(ended);
+        self.stop.set();
+        self.shared.write_back.close();
+        self.others.into_iter().for_each(ended);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|e| Error::io(format!("cannot start the thread {name}"), e).as_kind(ErrorKind::Refused))
+}
+
+/// Asks for write-back of what has been copied to its place, a stretch at a time.
+fn write_back(shared: &Shared) {
+    while let Some(stretch) = shared.write_back.next() {
+        let Ok(open) = shared.open_segments.get(stretch.id) else { continue }; // trimmed meanwhile
+        if let Err(error) = open.file.start_write_back(stretch.from, stretch.to - stretch.from) {
+            tracing::debug!(%error, file = %stretch.id.file(), "write-back was not begun; the checkpoint will wait for it");
+        }
+    }
+}
+
+fn keep_house(shared: &Shared, stop: &Stop) {
+    let mut turns = 0;
+    while !stop.wait(HOUSEKEEPING) {
+        turns += 1;
+        prepare_spare(shared);
+        let due = shared.checkpoint_due() || (turns >= CHECKPOINT_TURNS && shared.checkpoint_useful());
+        if turns >= CHECKPOINT_TURNS || due {
+            turns = 0;
+        }
+        if due && let Err(error) = shared.checkpoint() {
+            tracing::warn!(%error, "no checkpoint was written");
+        }
+    }
+}
+
+fn prepare_spare(shared: &Shared) {
+    let plan = shared.committer.lock().journal.plan_spare();
+    let Some(plan) = plan else { return };
+    let made = plan.run(&*shared.disk);
+    if let Err(error) = &made {
+        tracing::debug!(%error, "no journal file could be prepared ahead");
+    }
+    shared.committer.lock().journal.prepared(&plan, made.ok());
+}
+
+fn sync_on_time(shared: &Shared, stop: &Stop, every: Duration) {
+    while !stop.wait(every) {
+        if let Err(error) = shared.timed_sync() {
+            shared.poison("timed sync", &error);
+        }
+    }
+}

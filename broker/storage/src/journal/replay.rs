@@ -1,0 +1,123 @@
+//! Replay: finds the journal's files, walks their groups in order from the checkpoint on, stops where they end.
+//!
+//! A torn group can only be the newest. If a bad group is followed by an intact one, and the file's groups were made durable
+//! one by one, the bad one was durable once: that is damage, and is told, never skipped.
+
+use super::format::{Durable, FileHeader, ReplayGroup, decode_group};
+use super::{PREFIX, SUFFIX};
+use crate::disk::{ALIGNMENT, Disk, DiskFile, WriteMode};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The files of a journal and what is free to give out.
+pub(crate) struct Found {
+    pub files: Vec<Arc<dyn DiskFile>>,
+    pub next_generation: u64,
+    pub next_id: u64,
+}
+
+struct Readable {
+    name: String,
+    header: FileHeader,
+    bytes: Bytes,
+}
+
+/// Hands every group from `from` on to `apply`, in order. Returns the number of the next group, and the files.
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    from: u64,
+    mut apply: impl FnMut(ReplayGroup) -> Result<()>,
+) -> Result<(u64, Found)> {
+    let (found, mut readable) = find(disk)?;
+    readable.sort_by_key(|file| file.header.generation);
+    let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);
+    let mut next = from;
+    for (at, file) in readable.iter().enumerate().skip(begin) {
+        if file.header.first_group > next {
+            let before = at.checked_sub(1).map_or("the journal", |before| readable[before].name.as_str());
+            // groups that nobody was told to be durable may be lost, and all behind them then is void
+            if readable[at.saturating_sub(1)].header.durable == Durable::Later {
+                break;
+            }
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!(
+                    "{before} is damaged: group {next} is missing, {} goes on with {}",
+                    file.name, file.header.first_group
+                ),
+            ));
+        }
+        next = walk(file, next, &mut apply)?;
+    }
+    Ok((next, found))
+}
+
+fn find(disk: &dyn Disk) -> Result<(Found, Vec<Readable>)> {
+    let mut found = Found { files: Vec::new(), next_generation: 1, next_id: 0 };
+    let mut readable = Vec::new();
+    let names = disk.list("").map_err(|e| Error::io(format!("cannot list {}", disk.path()), e))?;
+    for (name, bytes) in names {
+        let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
+        found.next_id = found.next_id.max(u64::from_str_radix(id, 16).unwrap_or(0) + 1);
+        if bytes < 2 * ALIGNMENT as u64 || !bytes.is_multiple_of(ALIGNMENT as u64) {
+            disk.remove(&name).map_err(|e| Error::io(format!("cannot remove the unfinished {name}"), e))?;
+            continue;
+        }
+        let file =
+            disk.open(&name, WriteMode::Direct).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
+        let mapped = usize::try_from(bytes).expect("journal files fit in memory maps");
+        let content = file.map(0, mapped).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
+        found.files.push(file);
+        if let Some(header) = FileHeader::decode(&content)
+            && header.file_bytes == bytes
+        {
+            found.next_generation = found.next_generation.max(header.generation + 1);
+            readable.push(Readable { name, header, bytes: content });
+        }
+    }
+    Ok((found, readable))
+}
+
+/// Walks one file; returns the number after its last group.
+fn walk(file: &Readable, from: u64, apply: &mut impl FnMut(ReplayGroup) -> Result<()>) -> Result<u64> {
+    let mut expected = file.header.first_group;
+    let mut at = ALIGNMENT;
+    while at < file.bytes.len() {
+        match decode_group(&file.bytes.slice(at..), file.header.generation) {
+            Some(group) if group.number == expected => {
+                at += group.file_bytes;
+                if group.number >= from {
+                    apply(group)?;
+                }
+                expected += 1;
+            }
+            _ => {
+                if file.header.durable == Durable::EachGroup {
+                    no_group_behind(file, at, expected)?;
+                }
+                break;
+            }
+        }
+    }
+    Ok(expected.max(from))
+}
+
+fn no_group_behind(file: &Readable, bad: usize, expected: u64) -> Result<()> {
+    let mut at = bad + ALIGNMENT;
+    while at < file.bytes.len() {
+        if let Some(group) = decode_group(&file.bytes.slice(at..), file.header.generation)
+            && group.number > expected
+        {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!(
+                    "{} is damaged at offset {bad}: group {expected} is not intact, but group {} behind it is",
+                    file.name, group.number
+                ),
+            ));
+        }
+        at += ALIGNMENT;
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Who wrote which batches lately: so that a retried batch is answered with its first outcome and stored once.
+//!
+//! Lives inside the state of one log, moves when a batch becomes durable, is part of every checkpoint and is carried
+//! on by recovery from the frames themselves. A producer is remembered for its last [`WINDOW`] batch numbers, until it has
+//! been silent for [`IDLE_MS`] or [`PRODUCERS_MAX`] newer ones have come.
+
+use crate::Appended;
+use std::collections::HashMap;
+use tidemill_types::{FrameHeader, ProducerId, SequenceIndex, TimestampMs, limits};
+
+/// Batch numbers remembered of each producer, counted back from its highest: twice what it may have in flight.
+pub(crate) const WINDOW: u64 = 2 * limits::PRODUCER_BATCHES_IN_FLIGHT_MAX as u64;
+/// A producer that has been silent for so long is forgotten.
+const IDLE_MS: u64 = 15 * 60 * 1000;
+/// Producers remembered for one log.
+const PRODUCERS_MAX: usize = 1024;
+
+/// What is known of a batch number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It was not stored.
+    Never,
+    /// It was, with this outcome.
+    Stored(Appended),
+    /// It lies further back than is remembered.
+    TooOld,
+}
+
+/// One stored batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub number: u64,
+    pub first: SequenceIndex,
+    pub count: u32,
+    pub arrival: TimestampMs,
+}
+
+impl Batch {
+    pub(crate) fn of(header: &FrameHeader) -> Self {
+        Self {
+            number: header.batch_number,
+            first: header.first,
+            count: header.count,
+            arrival: header.arrival,
+        }
+    }
+    pub(crate) fn outcome(&self) -> Appended {
+        Appended { first: self.first, count: self.count, arrival: self.arrival, duplicate: true }
+    }
+}
+
+/// The producers of one log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Producers {
+    by_id: HashMap<ProducerId, Vec<Batch>>,
+}
+
+impl Producers {
+    /// What is known of a batch.
+    pub(crate) fn look(&self, producer: ProducerId, number: u64) -> Seen {
+        let Some(batches) = self.by_id.get(&producer) else { return Seen::Never };
+        if let Some(batch) = batches.iter().rev().find(|batch| batch.number == number) {
+            return Seen::Stored(batch.outcome());
+        }
+        let highest = batches.iter().map(|batch| batch.number).max().unwrap_or(0);
+        if number.saturating_add(WINDOW) <= highest { Seen::TooOld } else { Seen::Never }
+    }
+
+    /// Notes a batch that is durable now.
+    pub(crate) fn note(&mut self, producer: ProducerId, batch: Batch) {
+        if producer == ProducerId::NONE {
+            return;
+        }
+        if !self.by_id.contains_key(&producer) && self.by_id.len() >= PRODUCERS_MAX {
+            self.forget(batch.arrival);
+        }
+        let batches = self.by_id.entry(producer).or_default();
+        batches.push(batch);
+        if batches.len() > 2 * WINDOW as usize {
+            let highest = batches.iter().map(|batch| batch.number).max().unwrap_or(0);
+            batches.retain(|batch| batch.number.saturating_add(WINDOW) > highest);
+        }
+    }
+
+    /// Makes room: drops the silent, or else the longest silent eighth.
+    fn forget(&mut self, now: TimestampMs) {
+        let last =
+            |batches: &Vec<Batch>| batches.last().map_or(TimestampMs::default(), |batch| batch.arrival);
+        self.by_id.retain(|_, batches| last(batches) >= now.saturating_sub_ms(IDLE_MS));
+        if self.by_id.len() >= PRODUCERS_MAX {
+            let mut ages: Vec<_> = self.by_id.iter().map(|(id, batches)| (last(batches), *id)).collect();
+            ages.sort_unstable();
+            for (_, id) in ages.iter().take(PRODUCERS_MAX / 8) {
+                self.by_id.remove(id);
+            }
+        }
+    }
+
+    /// All that is remembered and not silent at `now`, in a stable order, for a checkpoint.
+    pub(crate) fn snapshot(&self, now: TimestampMs) -> Vec<(ProducerId, Vec<Batch>)> {
+        let mut all: Vec<_> = self
+            .by_id
+            .iter()
+            .filter(|(_, batches)| {
+                batches.last().is_some_and(|b| b.arrival >= now.saturating_sub_ms(IDLE_MS))
+            })
+            .map(|(id, batches)| (*id, batches.clone()))
+            .collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(number: u64, first: u64, at: u64) -> Batch {
+        Batch { number, first: SequenceIndex::new(first).unwrap(), count: 1, arrival: TimestampMs::new(at) }
+    }
+
+    #[test]
+    fn a_batch_is_recognised_within_the_window_and_refused_beyond_it() {
+        let mut known = Producers::default();
+        let id = ProducerId::new(1);
+        for number in (1..=1000).filter(|n| n % 7 != 0) {
+            known.note(id, batch(number, number * 10, number));
+        }
+        assert_eq!(known.look(id, 1000), Seen::Stored(batch(1000, 10_000, 1000).outcome()));
+        assert_eq!(known.look(id, 994), Seen::Never, "a gap is filled later");
+        assert_eq!(known.look(id, 1001), Seen::Never);
+        assert_eq!(known.look(id, 1000 - 3 * WINDOW), Seen::TooOld);
+        assert_eq!(known.look(ProducerId::new(2), 1), Seen::Never);
+        assert!(known.by_id[&id].len() <= 2 * WINDOW as usize);
+    }
+
+    #[test]
+    fn producers_are_bounded_and_the_silent_go_first() {
+        let mut known = Producers::default();
+        for id in 1..=3 * PRODUCERS_MAX as u64 {
+            known.note(ProducerId::new(id), batch(1, id, id));
+        }
+        assert!(known.by_id.len() <= PRODUCERS_MAX);
+        assert_eq!(known.look(ProducerId::new(1), 1), Seen::Never);
+        assert!(matches!(known.look(ProducerId::new(3 * PRODUCERS_MAX as u64), 1), Seen::Stored(_)));
+        assert!(known.snapshot(TimestampMs::new(100 * IDLE_MS)).is_empty());
+    }
+}

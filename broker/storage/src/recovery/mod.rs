@@ -1,0 +1,301 @@
+//! Recovery: from what a directory holds to open logs.
+//!
+//! ```text
+//!   checkpoint ─► journal groups behind it, to their places ─► each log written since: forward from its safe point
+//!   while frames are intact ─► cut ─► sync what was touched
+//! ```
+//!
+//! What is cut was never acknowledged. Damage before intact frames is told (naming file and offset) and refuses the
+//! directory: nothing is skipped silently. The time it takes depends on what was written since the checkpoint, not on what
+//! is stored: a log that nothing was written to is not even opened.
+
+mod scan;
+
+use crate::LogId;
+use crate::checkpoint::{Checkpoint, LogEntry};
+use crate::disk::{Disk, Sync};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{Durable, Found, ReplayRun, replay};
+use crate::log_state::{Closing, LogState, Segment};
+use crate::producers::Producers;
+use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
+use crate::watermarks::Marks;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use tidemill_types::{Epoch, SequenceIndex};
+
+/// What recovery found.
+pub(crate) struct Recovered {
+    pub logs: Vec<(LogId, LogState)>,
+    pub journal: Found,
+    pub next_group: u64,
+}
+
+/// What recovery works with.
+pub(crate) struct Recovery<'a> {
+    pub disk: &'a Arc<dyn Disk>,
+    pub pool: &'a Pool,
+    pub open: &'a OpenSegments,
+    pub epoch: Epoch,
+}
+
+/// One log on its way back.
+struct Reviving {
+    id: LogId,
+    state: LogState,
+    /// Segment files by number, with their size.
+    files: BTreeMap<u64, u64>,
+    /// Where the last journal run of it ends.
+    replayed: Option<(u64, u64)>,
+    in_checkpoint: bool,
+}
+
+/// Recovers the logs `live`; files of others are removed.
+pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> {
+    let checkpoint = Checkpoint::read(&**work.disk)?;
+    let mut files = list_segments(work)?;
+    let mut logs = revive(work, checkpoint.as_ref(), &mut files, live)?;
+    for (id, numbers) in files {
+        remove_files(work, id, numbers.into_keys())?;
+    }
+    let from = checkpoint.as_ref().map_or(1, |checkpoint| checkpoint.next_group);
+    let mut touched = BTreeSet::new();
+    let (next_group, journal) = replay(&**work.disk, from, |group| {
+        if checkpoint.is_none() {
+            return Err(no_checkpoint(work, "the journal holds records"));
+        }
+        for run in &group.runs {
+            put_back(work, &mut logs, run, &mut touched)?;
+        }
+        Ok(())
+    })?;
+    let after = After {
+        durable: checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable),
+        direct_bytes_min: checkpoint.as_ref().map_or(0, |checkpoint| u64::from(checkpoint.direct_bytes_min)),
+    };
+    for log in logs.values_mut() {
+        if log.may_hold_more(&after) {
+            scan::forward(work, log, after.durable, &mut touched)?;
+        }
+        log.begin_epoch(work.epoch)?;
+    }
+    sync(work, &touched)?;
+    Ok(Recovered { logs: logs.into_iter().map(|(id, log)| (id, log.state)).collect(), journal, next_group })
+}
+
+/// How frames were written after the checkpoint.
+struct After {
+    durable: Durable,
+    direct_bytes_min: u64,
+}
+
+impl Reviving {
+    fn may_hold_more(&self, after: &After) -> bool {
+        let unknown_files =
+            self.files.keys().next_back().is_some_and(|number| *number >= self.state.next_segment);
+        let last_takes_direct =
+            self.state.segments.back().is_some_and(|segment| segment.capacity > after.direct_bytes_min);
+        !self.in_checkpoint || self.replayed.is_some() || unknown_files || last_takes_direct
+    }
+
+    /// Numbers go on with the first of the new epoch.
+    fn begin_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        let first = epoch.first_index();
+        let durable = self.state.marks.durable();
+        if durable > first {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "the catalog begins epoch {} but the log already holds epoch {}; was an older catalog put back?",
+                    epoch.get(),
+                    durable.epoch().get()
+                ),
+            ));
+        }
+        let horizon = if self.state.segments.is_empty() { first } else { self.state.marks.horizon() };
+        self.state.marks = Marks::new(horizon, first, first);
+        Ok(())
+    }
+}
+
+fn no_checkpoint(work: &Recovery<'_>, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Damaged,
+        format!(
+            "the file checkpoint is missing from {}, but {what}; put it back from a backup",
+            work.disk.path()
+        ),
+    )
+}
+
+type Files = HashMap<LogId, BTreeMap<u64, u64>>;
+
+/// Segment files by log and number. Files of the pool are taken over; stray sidecars are removed.
+fn list_segments(work: &Recovery<'_>) -> Result<Files> {
+    let mut files = Files::new();
+    let mut sidecars = Vec::new();
+    let names = work.disk.list(FOLDER).map_err(|e| Error::io(format!("cannot list {FOLDER}"), e))?;
+    for (name, bytes) in names {
+        match SegmentId::parse(&name) {
+            Some((id, NameKind::Segment)) => {
+                files.entry(id.log).or_default().insert(id.number, bytes);
+            }
+            Some((id, NameKind::Index)) => sidecars.push(id),
+            None if work.pool.adopt(&name, bytes)? => {}
+            None => {
+                tracing::warn!(file = %name, "a file in the segments folder is not known; it is left alone")
+            }
+        }
+    }
+    for id in sidecars {
+        if !files.get(&id.log).is_some_and(|numbers| numbers.contains_key(&id.number)) {
+            remove(work, &id.index_file())?;
+        }
+    }
+    Ok(files)
+}
+
+/// The live logs as the checkpoint knows them, each with its files.
+fn revive(
+    work: &Recovery<'_>,
+    checkpoint: Option<&Checkpoint>,
+    files: &mut Files,
+    live: &[LogId],
+) -> Result<BTreeMap<LogId, Reviving>> {
+    if checkpoint.is_none() && !files.is_empty() {
+        return Err(no_checkpoint(work, "there are segments"));
+    }
+    let known: HashMap<LogId, &LogEntry> =
+        checkpoint.iter().flat_map(|checkpoint| &checkpoint.logs).map(|log| (log.id, log)).collect();
+    let mut logs = BTreeMap::new();
+    for &id in live {
+        let mut numbers = files.remove(&id).unwrap_or_default();
+        let state = match known.get(&id) {
+            Some(entry) => {
+                let first = entry.segments.first().map_or(entry.next_segment, |segment| segment.number);
+                let kept = numbers.split_off(&first);
+                remove_files(work, id, std::mem::replace(&mut numbers, kept).into_keys())?;
+                known_state(id, entry, &numbers)?
+            }
+            None => LogState {
+                marks: Marks::new(SequenceIndex::ZERO, SequenceIndex::ZERO, SequenceIndex::ZERO),
+                ..LogState::empty(work.epoch)
+            },
+        };
+        let in_checkpoint = known.contains_key(&id);
+        logs.insert(id, Reviving { id, state, files: numbers, replayed: None, in_checkpoint });
+    }
+    Ok(logs)
+}
+
+fn known_state(id: LogId, entry: &LogEntry, files: &BTreeMap<u64, u64>) -> Result<LogState> {
+    let mut segments = VecDeque::with_capacity(entry.segments.len());
+    for (at, known) in entry.segments.iter().enumerate() {
+        let file = SegmentId { log: id, number: known.number }.file();
+        match files.get(&known.number) {
+            Some(bytes) if *bytes == known.capacity => {}
+            Some(bytes) => {
+                let message =
+                    format!("{file} has {bytes} bytes where {} belong (offset {bytes})", known.capacity);
+                return Err(Error::new(ErrorKind::Damaged, message));
+            }
+            None => return Err(Error::new(ErrorKind::Damaged, format!("{file} is missing (offset 0)"))),
+        }
+        let last = at + 1 == entry.segments.len();
+        segments.push_back(Segment {
+            number: known.number,
+            base: known.base,
+            capacity: known.capacity,
+            placed_end: known.end,
+            durable_end: known.end,
+            first_arrival: known.first_arrival,
+            last_arrival: known.last_arrival,
+            index: last.then(|| SparseIndex::from_entries(known.capacity, entry.index.clone())),
+            birth_synced: true,
+        });
+    }
+    let mut producers = Producers::default();
+    for (producer, batches) in &entry.producers {
+        for batch in batches {
+            producers.note(*producer, *batch);
+        }
+    }
+    Ok(LogState {
+        segments,
+        marks: Marks::new(entry.horizon, entry.durable, entry.durable),
+        next_segment: entry.next_segment,
+        producers,
+        newest: entry.newest,
+        closing: if entry.sealed { Closing::Sealed } else { Closing::Open },
+        deleted: false,
+    })
+}
+
+/// Puts a journal run to its place, in a segment that is made anew if its name never reached the device.
+fn put_back(
+    work: &Recovery<'_>,
+    logs: &mut BTreeMap<LogId, Reviving>,
+    run: &ReplayRun,
+    touched: &mut BTreeSet<SegmentId>,
+) -> Result<()> {
+    let id = run.segment.id;
+    let Some(log) = logs.get_mut(&id.log) else { return Ok(()) }; // deleted since
+    let first = log.state.segments.front().map_or(log.state.next_segment, |segment| segment.number);
+    if id.number < first {
+        return Ok(());
+    }
+    let name = id.file();
+    let io = |e| Error::io(format!("cannot put journal frames back into {name}"), e);
+    let whole = log.files.get(&id.number) == Some(&run.segment.capacity);
+    if !whole {
+        remove(work, &name)?;
+        work.pool.make(id, run.segment.capacity)?;
+        log.files.insert(id.number, run.segment.capacity);
+    }
+    let file = &work.open.get(id)?.file;
+    let mut head = [0; SegmentHeader::BYTES];
+    file.read(0, &mut head).map_err(io)?;
+    if SegmentHeader::decode(&head) != Some(run.segment) {
+        file.write(0, &[&run.segment.encode()], Sync::None).map_err(io)?;
+    }
+    file.write(run.offset, &[&run.bytes], Sync::None).map_err(io)?;
+    log.replayed = log.replayed.max(Some((id.number, run.offset + run.bytes.len() as u64)));
+    touched.insert(id);
+    Ok(())
+}
+
+/// What was put back or found must be durable before anybody reads it.
+fn sync(work: &Recovery<'_>, touched: &BTreeSet<SegmentId>) -> Result<()> {
+    for id in touched {
+        let open = match work.open.get(*id) {
+            Ok(open) => open,
+            Err(_) if !exists(work, *id) => continue, // cut away again
+            Err(error) => return Err(error),
+        };
+        open.file.sync().map_err(|e| Error::io(format!("cannot sync {}", id.file()), e))?;
+    }
+    work.disk.sync_dir(FOLDER).map_err(|e| Error::io(format!("cannot sync {FOLDER}"), e))
+}
+
+fn exists(work: &Recovery<'_>, id: SegmentId) -> bool {
+    work.disk.open(&id.file(), crate::disk::WriteMode::Buffered).is_ok()
+}
+
+fn remove(work: &Recovery<'_>, name: &str) -> Result<()> {
+    match work.disk.remove(name) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("cannot remove {name}"), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_files(work: &Recovery<'_>, log: LogId, numbers: impl Iterator<Item = u64>) -> Result<()> {
+    for number in numbers {
+        let id = SegmentId { log, number };
+        work.open.take(id);
+        remove(work, &id.index_file())?;
+        remove(work, &id.file())?;
+    }
+    Ok(())
+}

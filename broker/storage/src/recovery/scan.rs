@@ -1,0 +1,171 @@
+//! Forward from a log's safe point: frame by frame while they are intact and the next of their log, then the cut.
+//!
+//! The next frame carries the next index, or the first of a later epoch. Stale bytes of a recycled segment carry another log
+//! or a lower index; a torn group is the newest of its log. An intact frame that was written when the bad one was durable
+//! already proves damage.
+
+use super::{Recovery, Reviving, remove_files};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::Durable;
+use crate::log_state::{Closing, Segment};
+use crate::producers::Batch;
+use crate::segment::{SegmentHeader, SegmentId};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, limits};
+
+/// Behind a bad frame, intact ones are looked for so far: two frames of the maximum size and a group.
+const LOOK_BEHIND_BYTES: usize = 2 * limits::FRAME_BYTES_MAX + (8 << 20);
+
+/// Extends the log by all intact frames, removes the segments behind the cut.
+pub(super) fn forward(
+    work: &Recovery<'_>,
+    log: &mut Reviving,
+    durable: Durable,
+    touched: &mut BTreeSet<SegmentId>,
+) -> Result<()> {
+    loop {
+        walk_last(work, log, touched)?;
+        if log.state.closing == Closing::Sealed || !enter_next(work, log)? {
+            break;
+        }
+    }
+    if durable == Durable::EachGroup {
+        tell_damage(work, log)?;
+    }
+    let behind = log.files.split_off(&log.state.next_segment);
+    remove_files(work, log.id, behind.into_keys())
+}
+
+/// Whether `first` may follow when `expected` is next ([`SequenceIndex::ZERO`]: any epoch may begin).
+fn follows(first: SequenceIndex, expected: SequenceIndex) -> bool {
+    let begins_epoch = first == first.epoch().first_index();
+    first == expected
+        || (begins_epoch && (first.epoch() > expected.epoch() || expected == SequenceIndex::ZERO))
+}
+
+fn rest_of(work: &Recovery<'_>, id: SegmentId, from: u64, capacity: u64) -> Result<Bytes> {
+    let length = usize::try_from(capacity - from).expect("segments fit in memory maps");
+    work.open.get(id)?.bytes(from, length)
+}
+
+/// Takes the intact frames of the segment being filled.
+fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<SegmentId>) -> Result<()> {
+    let state = &mut log.state;
+    let Some(segment) = state.segments.back_mut() else { return Ok(()) };
+    let id = SegmentId { log: log.id, number: segment.number };
+    let from = segment.durable_end;
+    let bytes = rest_of(work, id, from, segment.capacity)?;
+    let mut at = 0;
+    while let Ok(frame) = Frame::decode(&bytes.slice(at..)) {
+        let header = *frame.header();
+        if header.log != log.id.get() || !follows(header.first, state.marks.durable()) {
+            break;
+        }
+        segment.publish(&header, from + at as u64);
+        let marks = state.marks.with_written(header.next()).with_durable(header.next());
+        state.marks.set(marks);
+        state.newest = state.newest.max(Some(header.arrival));
+        state.producers.note(header.producer, Batch::of(&header));
+        at += header.frame_bytes as usize;
+        touched.insert(id);
+        if header.kind == FrameKind::Close {
+            state.closing = Closing::Sealed;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on to the segment behind, if it follows.
+fn enter_next(work: &Recovery<'_>, log: &mut Reviving) -> Result<bool> {
+    let Some((number, capacity)) = log.files.range(log.state.next_segment..).next().map(|(n, c)| (*n, *c))
+    else {
+        return Ok(false);
+    };
+    let expected_number = log.state.segments.back().map(|last| last.number + 1);
+    let id = SegmentId { log: log.id, number };
+    let Some(header) = header_of(work, id, capacity)? else { return Ok(false) };
+    if expected_number.is_some_and(|expected| expected != number)
+        || !follows(header.base, log.state.marks.durable())
+    {
+        return Ok(false);
+    }
+    if log.state.segments.is_empty() && log.state.marks.durable() == SequenceIndex::ZERO {
+        // a log that no checkpoint knows begins here
+        log.state.marks = crate::watermarks::Marks::new(header.base, header.base, header.base);
+    }
+    let mut segment = Segment::new(number, header.base, capacity);
+    segment.birth_synced = true; // recovery syncs what it keeps
+    log.state.segments.push_back(segment);
+    log.state.next_segment = number + 1;
+    Ok(true)
+}
+
+/// The header of a segment file, if it is the one of this segment.
+fn header_of(work: &Recovery<'_>, id: SegmentId, capacity: u64) -> Result<Option<SegmentHeader>> {
+    if capacity < SegmentHeader::BYTES as u64 {
+        return Ok(None);
+    }
+    let mut head = [0; SegmentHeader::BYTES];
+    let name = id.file();
+    work.open.get(id)?.file.read(0, &mut head).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
+    Ok(SegmentHeader::decode(&head).filter(|header| header.id == id && header.capacity == capacity))
+}
+
+/// Refuses the log if what lies behind the cut proves that what was cut had been durable.
+fn tell_damage(work: &Recovery<'_>, log: &Reviving) -> Result<()> {
+    let expected = log.state.marks.durable();
+    let (cut_number, cut_offset) =
+        log.state.segments.back().map_or((log.state.next_segment, 0), |last| (last.number, last.durable_end));
+    let id = SegmentId { log: log.id, number: cut_number };
+    let refuse = |what: String| {
+        let file = id.file();
+        Err(Error::new(ErrorKind::Damaged, format!("{file} is damaged at offset {cut_offset}: {what}")))
+    };
+    if log.replayed.is_some_and(|end| end > (cut_number, cut_offset)) {
+        return refuse("frames that the journal holds lie behind it".to_owned());
+    }
+    if let Some(last) = log.state.segments.back() {
+        let bytes = rest_of(work, id, last.durable_end, last.capacity)?;
+        let window = bytes.slice(..bytes.len().min(LOOK_BEHIND_BYTES));
+        if let Some((at, frame)) = later_frame(&window, log.id.get(), expected) {
+            return refuse(format!(
+                "the frame there is not intact, but that of {} at {} is",
+                frame.first,
+                cut_offset + at as u64
+            ));
+        }
+    }
+    for (&number, &capacity) in log.files.range(log.state.next_segment..) {
+        let behind = SegmentId { log: log.id, number };
+        if header_of(work, behind, capacity)?.is_none() {
+            continue;
+        }
+        let bytes = rest_of(work, behind, SegmentHeader::BYTES as u64, capacity)?;
+        if let Ok(frame) = Frame::decode(&bytes)
+            && proves_damage(frame.header(), log.id.get(), expected)
+        {
+            return refuse(format!("{} goes on with {}", behind.file(), frame.header().first));
+        }
+    }
+    Ok(())
+}
+
+fn proves_damage(header: &FrameHeader, log: u64, expected: SequenceIndex) -> bool {
+    header.log == log && header.group_first() > expected
+}
+
+/// The first intact frame of the log in `bytes` that was written when `expected` was durable already.
+fn later_frame(bytes: &Bytes, log: u64, expected: SequenceIndex) -> Option<(usize, FrameHeader)> {
+    const LOG_OFFSET: usize = 16;
+    let needle = log.to_le_bytes();
+    memchr::memmem::find_iter(bytes, &needle).find_map(|found| {
+        let at = found.checked_sub(LOG_OFFSET)?;
+        let header = FrameHeader::decode(&bytes[at..]).ok()?;
+        if !proves_damage(&header, log, expected) {
+            return None;
+        }
+        Frame::decode(&bytes.slice(at..)).ok().map(|frame| (at, *frame.header()))
+    })
+}

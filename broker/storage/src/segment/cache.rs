@@ -1,0 +1,191 @@
+//! Segments that are open, and mapped once somebody has read them: bounded, the longest unused are closed first.
+//!
+//! Who reads a segment holds its [`OpenSegment`] through the bytes handed out; such a segment is never closed, so one
+//! file is never open twice, and a count of one tells that nobody reads it.
+
+use super::{SegmentHeader, SegmentId, SparseIndex};
+use crate::disk::{Disk, DiskFile, WriteMode};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use tidemill_types::{FrameError, FrameHeader};
+
+/// An open segment.
+pub(crate) struct OpenSegment {
+    pub id: SegmentId,
+    pub file: Arc<dyn DiskFile>,
+    /// Of a full segment, once somebody needed it.
+    index: OnceLock<Arc<SparseIndex>>,
+}
+
+/// Bytes of a map that keep the segment from being recycled.
+struct Held {
+    bytes: Bytes,
+    _segment: Arc<OpenSegment>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl OpenSegment {
+    pub(crate) fn new(id: SegmentId, file: Arc<dyn DiskFile>) -> Arc<Self> {
+        Arc::new(Self { id, file, index: OnceLock::new() })
+    }
+
+    /// Shared bytes of the segment; while any of them lives, the file is not used for anything else.
+    pub(crate) fn bytes(self: &Arc<Self>, offset: u64, bytes: usize) -> Result<Bytes> {
+        let mapped = self.file.map(offset, bytes).map_err(|e| {
+            Error::io(format!("cannot map {bytes} bytes at {offset} of {}", self.id.file()), e)
+        })?;
+        Ok(Bytes::from_owner(Held { bytes: mapped, _segment: self.clone() }))
+    }
+
+    /// The index of a full segment that ends at `end`: from the sidecar, or by walking the frames.
+    pub(crate) fn full_index(self: &Arc<Self>, disk: &dyn Disk, end: u64) -> Result<Arc<SparseIndex>> {
+        if let Some(index) = self.index.get() {
+            return Ok(index.clone());
+        }
+        let index = match self.sidecar(disk) {
+            Some(index) => index,
+            None => self.walk(end)?,
+        };
+        Ok(self.index.get_or_init(|| Arc::new(index)).clone())
+    }
+
+    fn sidecar(&self, disk: &dyn Disk) -> Option<SparseIndex> {
+        let file = disk.open(&self.id.index_file(), WriteMode::Buffered).ok()?;
+        let mut bytes = vec![0; usize::try_from(file.len()).ok()?];
+        file.read(0, &mut bytes).ok()?;
+        SparseIndex::decode(self.id, self.file.len(), &bytes)
+    }
+
+    fn walk(self: &Arc<Self>, end: u64) -> Result<SparseIndex> {
+        tracing::info!(file = %self.id.file(), "the index of a segment is missing or damaged; walking the segment");
+        let bytes = self.bytes(0, usize::try_from(end).expect("segments fit in memory maps"))?;
+        let mut index = SparseIndex::new(self.file.len());
+        let mut offset = SegmentHeader::BYTES;
+        while (offset as u64) < end {
+            let header =
+                FrameHeader::decode(&bytes[offset..]).map_err(|e| damaged(self.id, offset as u64, &e))?;
+            index.note(&header, offset as u64);
+            offset += header.frame_bytes as usize;
+        }
+        Ok(index)
+    }
+}
+
+/// The error for bytes that are not what was written.
+pub(crate) fn damaged(id: SegmentId, offset: u64, what: &FrameError) -> Error {
+    Error::new(ErrorKind::Damaged, format!("{} is damaged at offset {offset}: {what}", id.file()))
+}
+
+/// The open segments of a directory.
+pub(crate) struct OpenSegments {
+    disk: Arc<dyn Disk>,
+    most: usize,
+    open: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_id: HashMap<SegmentId, (Arc<OpenSegment>, u64)>,
+    uses: u64,
+}
+
+impl OpenSegments {
+    pub(crate) fn new(disk: Arc<dyn Disk>, most: usize) -> Self {
+        Self { disk, most: most.max(1), open: Mutex::default() }
+    }
+
+    /// The segment, opened if it is not. It is opened under the lock: whoever takes a segment out afterwards
+    /// ([`OpenSegments::take`]) knows that there is no second handle.
+    pub(crate) fn get(&self, id: SegmentId) -> Result<Arc<OpenSegment>> {
+        let mut table = self.open.lock();
+        table.uses += 1;
+        let now = table.uses;
+        if let Some((segment, used)) = table.by_id.get_mut(&id) {
+            *used = now;
+            return Ok(segment.clone());
+        }
+        let name = id.file();
+        let file = self
+            .disk
+            .open(&name, WriteMode::Buffered)
+            .map_err(|e| Error::io(format!("cannot open {name}"), e))?;
+        let segment = OpenSegment::new(id, file);
+        table.put(segment.clone(), self.most);
+        Ok(segment)
+    }
+
+    /// Takes a segment that was just made.
+    pub(crate) fn put(&self, segment: Arc<OpenSegment>) {
+        self.open.lock().put(segment, self.most);
+    }
+
+    /// Forgets a segment that is no longer part of its log, and hands it over.
+    pub(crate) fn take(&self, id: SegmentId) -> Option<Arc<OpenSegment>> {
+        self.open.lock().by_id.remove(&id).map(|(segment, _)| segment)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.open.lock().by_id.len()
+    }
+}
+
+impl Table {
+    fn put(&mut self, segment: Arc<OpenSegment>, most: usize) {
+        self.uses += 1;
+        self.by_id.insert(segment.id, (segment, self.uses));
+        if self.by_id.len() > most {
+            self.close_unused(most);
+        }
+    }
+
+    /// Closes the longest unused eighth, so that the search is paid for once in many openings.
+    fn close_unused(&mut self, most: usize) {
+        let mut idle: Vec<_> = self
+            .by_id
+            .iter()
+            .filter(|(_, (segment, _))| Arc::strong_count(segment) == 1)
+            .map(|(id, (_, used))| (*used, *id))
+            .collect();
+        idle.sort_unstable();
+        let close = self.by_id.len() - most + most / 8;
+        for (_, id) in idle.into_iter().take(close) {
+            self.by_id.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LogId;
+    use crate::disk::Sync;
+    use crate::disk::fault::FaultDisk;
+
+    #[test]
+    fn idle_segments_are_closed_and_read_ones_stay() {
+        let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new(1));
+        disk.lock().unwrap();
+        let cache = OpenSegments::new(disk.clone(), 8);
+        let id = |number| SegmentId { log: LogId::new(1), number };
+        for number in 0..50 {
+            let file = disk.create(&id(number).file(), 4096, WriteMode::Buffered).unwrap();
+            file.write(0, &[&[number as u8]], Sync::None).unwrap();
+        }
+        let held = cache.get(id(0)).unwrap().bytes(0, 1).unwrap();
+        for number in 1..50 {
+            cache.get(id(number)).unwrap();
+        }
+        assert!(cache.len() <= 9, "{} open", cache.len());
+        assert!(Arc::strong_count(&cache.take(id(0)).expect("a segment that is read stays open")) > 1);
+        assert_eq!(held[0], 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! Recycled segments: files whose blocks have been written once already, kept for the next segment of the largest size.
+//!
+//! A segment that has left its log is *retired* first: only after the next checkpoint, which no longer names it, may its file
+//! go. It enters the pool if it has the right size, there is room and nobody reads it; otherwise it is removed (a reader
+//! keeps its bytes: removing a name takes nothing from a map).
+
+use super::{FOLDER, OpenSegment, OpenSegments, SegmentId};
+use crate::disk::{Disk, DiskFile, WriteMode};
+use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+const PREFIX: &str = "pool-";
+const SUFFIX: &str = ".recycled";
+
+/// A segment that has left its log.
+pub(crate) struct Retired {
+    pub id: SegmentId,
+    pub capacity: u64,
+    /// Open, perhaps with readers.
+    pub open: Option<Arc<OpenSegment>>,
+}
+
+/// The files at hand.
+pub(crate) struct Pool {
+    disk: Arc<dyn Disk>,
+    file_bytes: u64,
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    names: Vec<String>,
+    next: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(disk: Arc<dyn Disk>, file_bytes: u64, most: usize) -> Self {
+        Self { disk, file_bytes, most, state: Mutex::default() }
+    }
+
+    /// Takes over a file found at start-up; `false` if the name is not of the pool. One of another size is removed.
+    pub(crate) fn adopt(&self, name: &str, bytes: u64) -> Result<bool> {
+        let Some(number) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else {
+            return Ok(false);
+        };
+        let mut state = self.state.lock();
+        let number: u64 = number.parse().unwrap_or(0);
+        state.next = state.next.max(number + 1);
+        let path = format!("{FOLDER}/{name}");
+        if bytes == self.file_bytes && state.names.len() < self.most {
+            state.names.push(path);
+        } else {
+            self.disk.remove(&path).map_err(|e| Error::io(format!("cannot remove {path}"), e))?;
+        }
+        Ok(true)
+    }
+
+    /// A file for segment `id`, recycled or new. Its old bytes mean nothing.
+    pub(crate) fn make(&self, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>> {
+        let name = id.file();
+        if bytes == self.file_bytes
+            && let Some(recycled) = self.state.lock().names.pop()
+        {
+            self.disk
+                .rename(&recycled, &name)
+                .map_err(|e| Error::io(format!("cannot rename {recycled}"), e))?;
+            return self
+                .disk
+                .open(&name, WriteMode::Buffered)
+                .map_err(|e| Error::io(format!("cannot open {name}"), e));
+        }
+        self.disk
+            .create(&name, bytes, WriteMode::Buffered)
+            .map_err(|e| Error::io(format!("cannot allocate a segment of {bytes} bytes ({name})"), e))
+    }
+
+    /// Recycles or removes a retired segment.
+    pub(crate) fn release(&self, retired: &Retired, open: &OpenSegments) -> Result<()> {
+        let name = retired.id.file();
+        // the index goes first, so that it never describes other bytes
+        self.remove_if_there(&retired.id.index_file())?;
+        let mut state = self.state.lock();
+        if retired.capacity != self.file_bytes || state.names.len() >= self.most {
+            drop(state);
+            open.take(retired.id);
+            return self.remove_if_there(&name);
+        }
+        let recycled = format!("{FOLDER}/{PREFIX}{}{SUFFIX}", state.next);
+        state.next += 1;
+        self.disk.rename(&name, &recycled).map_err(|e| Error::io(format!("cannot rename {name}"), e))?;
+        // from here on nobody can open it by its old name; who has it open still is counted
+        let reopened = open.take(retired.id);
+        let unread =
+            |segment: &Option<Arc<OpenSegment>>| segment.as_ref().is_none_or(|s| Arc::strong_count(s) == 1);
+        if unread(&retired.open) && unread(&reopened) {
+            state.names.push(recycled);
+            return Ok(());
+        }
+        drop(state);
+        self.remove_if_there(&recycled)
+    }
+
+    fn remove_if_there(&self, name: &str) -> Result<()> {
+        match self.disk.remove(name) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("cannot remove {name}"), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of the files at hand.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.lock().names.len() as u64 * self.file_bytes
+    }
+}

@@ -1,0 +1,324 @@
+//! One shard's log, as its users see it: append, read, seek, trim, watch.
+//!
+//! Appends go through the queue to the commit; reads go straight to the maps of the segments and never past `durable`.
+//! Every frame is checked against its checksums each time it is read.
+
+use crate::commit::{Done, Item};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log_state::{Closing, LogState, Segment};
+use crate::segment::{SegmentHeader, SegmentId, damaged};
+use crate::storage::Shared;
+use crate::{Appended, LogId, Marks};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, TimestampMs, limits};
+
+/// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
+const TRIM_RACES_MAX: u32 = 16;
+
+/// Frames read in one go: whole, checked, one behind the other.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The frames; the first may begin before the index asked for.
+    pub frames: Vec<Frame>,
+    /// The index to go on from.
+    pub next: SequenceIndex,
+}
+
+type Watcher = Arc<dyn Fn(SequenceIndex) + Send + Sync>;
+
+/// What is shared by all handles of a log.
+pub(crate) struct LogInner {
+    pub id: LogId,
+    pub state: RwLock<LogState>,
+    pub queue: Mutex<crate::commit::LogQueue>,
+    watcher: RwLock<Option<Watcher>>,
+}
+
+impl LogInner {
+    pub(crate) fn new(id: LogId, state: LogState) -> Arc<Self> {
+        Arc::new(Self { id, state: RwLock::new(state), queue: Mutex::default(), watcher: RwLock::new(None) })
+    }
+    /// Tells the watcher where `durable` is.
+    pub(crate) fn wake(&self) {
+        let watcher = self.watcher.read().clone();
+        if let Some(watcher) = watcher {
+            watcher(self.state.read().marks.durable());
+        }
+    }
+}
+
+/// One shard's log. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardLog {
+    pub(crate) inner: Arc<LogInner>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// A stretch of a segment to read from.
+struct Stretch {
+    segment: SegmentId,
+    offset: u64,
+    end: u64,
+}
+
+impl ShardLog {
+    /// Its identity.
+    pub fn id(&self) -> LogId {
+        self.inner.id
+    }
+
+    /// Queues a frame. `done` is called once, from a storage thread (or at once, on refusal), when the frame is durable or
+    /// has failed; calls for one log come in the order of the appends. A batch whose producer and number are known
+    /// already is not stored again: `done` gets the first outcome. The caller bounds what it has in the queue.
+    pub fn append(&self, frame: Frame, done: impl FnOnce(Result<Appended>) + Send + 'static) {
+        self.enqueue(Item { frame, done: Done::new(done) });
+    }
+
+    /// Ends the log: a closing entry behind everything queued. Later appends fail with [`ErrorKind::Closed`].
+    pub fn seal(&self, done: impl FnOnce(Result<Appended>) + Send + 'static) {
+        self.enqueue(Item { frame: Frame::close(), done: Done::new(done) });
+    }
+
+    fn enqueue(&self, item: Item) {
+        if let Err((item, error)) = self.shared.queue.push(&self.inner, item) {
+            item.done.call(Err(error));
+        }
+    }
+
+    /// `true` once the closing entry is durable.
+    pub fn is_sealed(&self) -> bool {
+        self.inner.state.read().closing == Closing::Sealed
+    }
+
+    /// Where it begins and ends.
+    pub fn marks(&self) -> Marks {
+        self.inner.state.read().marks
+    }
+
+    /// Arrival time of the newest durable frame, if one is kept still.
+    pub fn newest(&self) -> Option<TimestampMs> {
+        let state = self.inner.state.read();
+        let kept = state.segments.iter().rev().find(|s| s.durable_end > SegmentHeader::BYTES as u64)?;
+        (state.marks.horizon() < state.marks.durable()).then_some(kept.last_arrival)
+    }
+
+    /// Bytes on disk of this log's segments.
+    pub fn segment_bytes(&self) -> u64 {
+        self.inner.state.read().segments.iter().map(|segment| segment.capacity).sum()
+    }
+
+    /// Called from a storage thread with the new mark each time `durable` moves. One watcher a log; it must not block.
+    pub fn watch(&self, watcher: Arc<dyn Fn(SequenceIndex) + Send + Sync>) {
+        *self.inner.watcher.write() = Some(watcher);
+    }
+
+    /// Frames from the one that holds `from` (or the horizon, if that is later) on, up to `max_bytes` (at least one frame).
+    /// Empty when `from` is at `durable`. Reads through the page cache: call it from a thread that may wait for the disk.
+    ///
+    /// A closing entry is passed over: it carries no record.
+    pub fn read(&self, from: SequenceIndex, max_bytes: usize) -> Result<Chunk> {
+        let mut from = from;
+        for _ in 0..TRIM_RACES_MAX {
+            let (stretch, durable) = {
+                let state = self.inner.state.read();
+                from = from.max(state.marks.horizon());
+                match stretch_from(self.inner.id, &state, from) {
+                    Some(at) => (self.refine(&state, at, |index| index.seek(from))?, state.marks.durable()),
+                    None => return Ok(Chunk { frames: Vec::new(), next: from.max(state.marks.durable()) }),
+                }
+            };
+            match self.walk(&stretch, from, durable, max_bytes) {
+                Ok(chunk) if chunk.frames.is_empty() && chunk.next < durable => {
+                    from = self.base_behind(stretch.segment, durable).max(from);
+                }
+                Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => {}
+                other => return other,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "records are trimmed faster than this read could begin; try again",
+        ))
+    }
+
+    /// The index of the first record that arrived at or after `time`; `durable` if none has.
+    pub fn seek_time(&self, time: TimestampMs) -> Result<SequenceIndex> {
+        for _ in 0..TRIM_RACES_MAX {
+            let (stretch, marks) = {
+                let state = self.inner.state.read();
+                let marks = state.marks;
+                let Some(at) = state.segments.iter().position(|s| s.last_arrival >= time && has_durable(s))
+                else {
+                    return Ok(marks.durable());
+                };
+                (self.refine(&state, at, |index| index.seek_time(time))?, marks)
+            };
+            match self.first_since(&stretch, time, marks) {
+                Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => {}
+                other => return other,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "records are trimmed faster than this search could begin; try again",
+        ))
+    }
+
+    /// Moves the horizon past every frame that arrived before `before` and lets go of the segments below it.
+    /// Returns the horizon. Never goes back.
+    pub fn trim(&self, before: TimestampMs) -> Result<SequenceIndex> {
+        {
+            let state = self.inner.state.read();
+            if state.segments.front().is_none_or(|first| first.first_arrival >= before || !has_durable(first))
+            {
+                return Ok(state.marks.horizon());
+            }
+        }
+        let target = self.seek_time(before)?;
+        let mut gone = Vec::new();
+        let horizon = {
+            let mut state = self.inner.state.write();
+            let horizon = target.max(state.marks.horizon()).min(state.marks.durable());
+            let marks = state.marks.with_horizon(horizon);
+            state.marks.set(marks);
+            while let Some(first) = state.segments.front() {
+                let next_base = state.segments.get(1).map(|next| next.base);
+                let settled = first.placed_end == first.durable_end;
+                let below = match next_base {
+                    Some(base) => base <= horizon && settled,
+                    None => {
+                        settled
+                            && has_durable(first)
+                            && horizon == marks.durable()
+                            && marks.durable() == marks.written()
+                    }
+                };
+                if !below {
+                    break;
+                }
+                gone.extend(state.segments.pop_front());
+            }
+            horizon
+        };
+        self.shared.retire(self.inner.id, gone.iter());
+        Ok(horizon)
+    }
+
+    /// Where in segment `at` of the state to begin walking.
+    fn refine(
+        &self,
+        state: &LogState,
+        at: usize,
+        seek: impl Fn(&crate::segment::SparseIndex) -> Option<u64>,
+    ) -> Result<Stretch> {
+        let segment = &state.segments[at];
+        let id = SegmentId { log: self.inner.id, number: segment.number };
+        let offset = match &segment.index {
+            Some(index) => seek(index),
+            None => {
+                let open = self.shared.open_segments.get(id);
+                match open.and_then(|open| open.full_index(&*self.shared.disk, segment.durable_end)) {
+                    Ok(index) => seek(&index),
+                    Err(error) if error.kind() == ErrorKind::Io => None, // told by the walk, unless it was trimmed
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let offset = offset.unwrap_or(SegmentHeader::BYTES as u64);
+        Ok(Stretch { segment: id, offset, end: segment.durable_end })
+    }
+
+    /// Where the segment behind this one begins: numbers between its base and the last frame before were never used.
+    fn base_behind(&self, id: SegmentId, durable: SequenceIndex) -> SequenceIndex {
+        let state = self.inner.state.read();
+        state
+            .segments
+            .iter()
+            .find(|segment| segment.number > id.number)
+            .map_or(durable, |segment| segment.base)
+    }
+
+    /// Whether the segment is no longer part of the log.
+    fn has_left(&self, id: SegmentId) -> bool {
+        let state = self.inner.state.read();
+        !state.segments.iter().any(|segment| segment.number == id.number)
+    }
+
+    fn walk(
+        &self,
+        stretch: &Stretch,
+        from: SequenceIndex,
+        durable: SequenceIndex,
+        max_bytes: usize,
+    ) -> Result<Chunk> {
+        let open = self.shared.open_segments.get(stretch.segment)?;
+        let window = (stretch.end - stretch.offset).min(max_bytes as u64 + WINDOW_SLACK);
+        let bytes = open.bytes(stretch.offset, usize::try_from(window).expect("bounded by the window"))?;
+        let (mut at, mut taken) = (0, 0);
+        let mut chunk = Chunk { frames: Vec::new(), next: from };
+        while at < bytes.len() && chunk.next < durable {
+            let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
+            let header = match FrameHeader::decode(&bytes[at..]) {
+                Ok(header) => header,
+                Err(_) if cut_short(&bytes[at..], window < stretch.end - stretch.offset) => break,
+                Err(error) => return Err(bad(error)),
+            };
+            let length = header.frame_bytes as usize;
+            if header.last() >= from && header.kind == FrameKind::Records {
+                if (taken > 0 && taken + length > max_bytes)
+                    || (bytes.len() - at < length && !chunk.frames.is_empty())
+                {
+                    break;
+                }
+                let frame = Frame::decode(&bytes.slice(at..)).map_err(bad)?;
+                taken += length;
+                chunk.frames.push(frame);
+            }
+            chunk.next = chunk.next.max(header.next());
+            at += length;
+        }
+        Ok(chunk)
+    }
+
+    fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {
+        let open = self.shared.open_segments.get(stretch.segment)?;
+        let length = usize::try_from(stretch.end - stretch.offset).expect("segments fit in memory maps");
+        let bytes = open.bytes(stretch.offset, length)?;
+        let mut at = 0;
+        while at < bytes.len() {
+            let header = FrameHeader::decode(&bytes[at..])
+                .map_err(|e| damaged(stretch.segment, stretch.offset + at as u64, &e))?;
+            if header.arrival >= time {
+                return Ok(header.first.clamp(marks.horizon(), marks.durable()));
+            }
+            at += header.frame_bytes as usize;
+        }
+        Ok(marks.durable())
+    }
+}
+
+/// A read may begin one index spacing before the frame it wants, and that frame may have the maximum size.
+const WINDOW_SLACK: u64 = limits::FRAME_BYTES_MAX as u64 + (1 << 20);
+
+fn has_durable(segment: &Segment) -> bool {
+    segment.durable_end > SegmentHeader::BYTES as u64
+}
+
+/// Whether a header could not be read only because the window ended inside it.
+fn cut_short(rest: &[u8], more_behind: bool) -> bool {
+    more_behind && rest.len() < FrameHeader::BYTES
+}
+
+/// The segment that holds `from`, if anything at or after it is durable.
+fn stretch_from(log: LogId, state: &LogState, from: SequenceIndex) -> Option<usize> {
+    debug_assert!(
+        state.segments.iter().zip(state.segments.iter().skip(1)).all(|(a, b)| a.base <= b.base),
+        "{log:?}"
+    );
+    if from >= state.marks.durable() || state.segments.is_empty() {
+        return None;
+    }
+    let after = state.segments.partition_point(|segment| segment.base <= from);
+    Some(after.saturating_sub(1))
+}

@@ -1,0 +1,154 @@
+//! The log on a real directory, driven by its threads: append, read, seek, trim, reopen.
+
+use std::sync::{Arc, mpsc};
+use tidemill_storage::disk::real::RealDisk;
+use tidemill_storage::{Appended, Durability, LogId, Settings, ShardLog, Storage};
+use tidemill_types::{Clock, Epoch, Frame, FrameWriter, ManualClock, ProducerId, SequenceIndex, TimestampMs};
+
+fn frame(data: &[&[u8]]) -> Frame {
+    let mut writer = FrameWriter::with_capacity(64);
+    for data in data {
+        writer.push("key", data);
+    }
+    writer.finish(ProducerId::NONE, 0)
+}
+
+fn append(log: &ShardLog, frame: Frame) -> tidemill_storage::Result<Appended> {
+    let (tx, rx) = mpsc::channel();
+    log.append(frame, move |result| tx.send(result).unwrap());
+    rx.recv().unwrap()
+}
+
+fn records(log: &ShardLog) -> Vec<(SequenceIndex, Vec<u8>)> {
+    let mut from = SequenceIndex::ZERO;
+    let mut all = Vec::new();
+    loop {
+        let chunk = log.read(from, 100_000).unwrap();
+        if chunk.frames.is_empty() {
+            return all;
+        }
+        for frame in &chunk.frames {
+            all.extend(frame.records().map(|record| (record.index, record.data.to_vec())));
+        }
+        from = chunk.next;
+    }
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    epoch: u32,
+}
+
+impl Place {
+    fn new(dir: tempfile::TempDir) -> Self {
+        Self { dir, clock: Arc::new(ManualClock::new(TimestampMs::new(1_000_000))), epoch: 0 }
+    }
+    fn open(&mut self, durability: Durability, logs: &[u64]) -> Arc<Storage> {
+        self.epoch += 1;
+        let disk = Arc::new(RealDisk::new(self.dir.path()).unwrap());
+        let live: Vec<_> = logs.iter().map(|id| LogId::new(*id)).collect();
+        let settings = Settings { durability, ..Settings::default() };
+        let storage =
+            Storage::open(disk, self.clock.clone(), settings, &live, Epoch::new(self.epoch).unwrap())
+                .unwrap();
+        storage.start().unwrap();
+        storage
+    }
+}
+
+fn write_reopen_read(dir: tempfile::TempDir, durability: Durability) {
+    let mut place = Place::new(dir);
+    let storage = place.open(durability, &[1, 2]);
+    let big = vec![7u8; 10 * 1024 * 1024];
+    let mut expected = [Vec::new(), Vec::new()];
+    for round in 0..200u32 {
+        for id in [1, 2] {
+            let log = storage.log(LogId::new(id)).unwrap();
+            let data = vec![round as u8; (round as usize * 977) % 90_000];
+            let data = if round == 77 { big.clone() } else { data };
+            let placed = append(&log, frame(&[&data, b""])).unwrap();
+            assert_eq!(placed.count, 2);
+            expected[id as usize - 1].push((placed.first, data));
+            expected[id as usize - 1].push((placed.first.next(), Vec::new()));
+        }
+    }
+    for id in [1, 2] {
+        assert!(
+            records(&storage.log(LogId::new(id)).unwrap()) == expected[id as usize - 1],
+            "log {id} before closing"
+        );
+    }
+    storage.close().unwrap();
+    drop(storage);
+    let storage = place.open(durability, &[1, 2]);
+    for id in [1, 2] {
+        let log = storage.log(LogId::new(id)).unwrap();
+        assert!(records(&log) == expected[id as usize - 1], "log {id} after closing");
+        let placed = append(&log, frame(&[b"more"])).unwrap();
+        assert!(placed.first > expected[id as usize - 1].last().unwrap().0);
+        assert_eq!(placed.first.epoch().get(), 2);
+    }
+}
+
+#[test]
+fn what_was_written_is_read_after_a_restart() {
+    write_reopen_read(tempfile::tempdir().unwrap(), Durability::Device);
+    write_reopen_read(tempfile::tempdir().unwrap(), Durability::Interval { ms: 5 });
+    write_reopen_read(tempfile::tempdir().unwrap(), Durability::Os);
+}
+
+#[test]
+fn a_memory_file_system_without_direct_writes_works() {
+    write_reopen_read(tempfile::tempdir_in("/dev/shm").unwrap(), Durability::Device);
+}
+
+#[test]
+fn a_log_is_trimmed_by_time_and_its_files_go() {
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    let storage = place.open(Durability::Device, &[1]);
+    let log = storage.log(LogId::new(1)).unwrap();
+    let mut firsts = Vec::new();
+    for _ in 0..100 {
+        firsts.push(append(&log, frame(&[&[1; 10_000]])).unwrap());
+        place.clock.advance_ms(10);
+    }
+    let before = log.segment_bytes();
+    let cut = firsts[50].arrival;
+    assert_eq!(log.seek_time(cut).unwrap(), firsts[50].first);
+    assert_eq!(log.trim(cut).unwrap(), firsts[50].first);
+    assert_eq!(records(&log).len(), 50);
+    assert!(log.segment_bytes() < before);
+    assert_eq!(log.trim(place.clock.now()).unwrap(), log.marks().durable());
+    assert_eq!((records(&log).len(), log.segment_bytes(), log.newest()), (0, 0, None));
+    storage.checkpoint().unwrap();
+    let left = std::fs::read_dir(place.dir.path().join("segments")).unwrap().count();
+    assert_eq!(left, 0, "segments were left behind");
+    append(&log, frame(&[b"after"])).unwrap();
+    assert_eq!(records(&log).len(), 1);
+}
+
+#[test]
+fn an_empty_directory_is_small_and_private() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    let storage = place.open(Durability::Device, &[]);
+    let mut blocks = 0;
+    for entry in std::fs::read_dir(place.dir.path()).unwrap() {
+        let meta = entry.unwrap().metadata().unwrap();
+        blocks += meta.blocks() * 512;
+        assert_eq!(meta.permissions().mode() & 0o077, 0);
+    }
+    assert!(blocks < 100 << 20, "{blocks} bytes");
+    assert!(storage.usage().journal_bytes < 100 << 20);
+}
+
+#[test]
+fn a_second_process_is_refused_with_its_reason() {
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    let _first = place.open(Durability::Device, &[]);
+    let disk = Arc::new(RealDisk::new(place.dir.path()).unwrap());
+    let second = Storage::open(disk, place.clock.clone(), Settings::default(), &[], Epoch::new(9).unwrap());
+    let error = second.err().expect("two owners of one directory");
+    assert_eq!(error.kind(), tidemill_storage::ErrorKind::Refused);
+}
