@@ -1,0 +1,177 @@
+//! The command line: one file per command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage. What a program may want goes to stdout (with `--json` as JSON), what a person
+//! may want to stderr. What it does not do: anything that a library of this workspace does; commands are thin users.
+
+mod consume;
+mod demo;
+mod lines;
+mod output;
+mod put;
+mod serve;
+mod signals;
+mod stream;
+
+use crate::error::{Error, ErrorKind, Result};
+use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tidemill_proto::client::{Channel, Control, Endpoint};
+use tracing_subscriber::EnvFilter;
+
+/// A Kinesis you run yourself: a durable, sharded log of records.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to stderr, such as `info` or `tidemill_engine=debug`; before RUST_LOG and the configuration file
+    #[arg(long, global = true, value_name = "FILTER", env = "TIDEMILL_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker
+    Serve(serve::Args),
+    /// See it work: real events through a broker, both libraries and a failover, checked at the end
+    Demo(demo::Args),
+    /// Create, list, describe, delete streams
+    Stream(stream::Args),
+    /// Put lines of stdin as records
+    Put(put::Args),
+    /// Read records as a worker of an application
+    Consume(consume::Args),
+}
+
+/// Runs the command that this process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return told(&Error::because("cannot start the runtime", error)),
+    };
+    let done = runtime.block_on(cli.run());
+    // a thread that still reads stdin must not keep the process
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => told(&error),
+    }
+}
+
+fn told(error: &Error) -> ExitCode {
+    eprintln!("tidemill: {error}");
+    ExitCode::from(match error.kind() {
+        ErrorKind::Failed => 1,
+        ErrorKind::Usage => 2,
+    })
+}
+
+impl Cli {
+    async fn run(self) -> Result<()> {
+        if let Command::Serve(args) = self.command {
+            return serve::run(args, self.log).await;
+        }
+        log_to_stderr(self.log, "warn")?;
+        match self.command {
+            Command::Serve(_) => unreachable!("handled above"),
+            Command::Demo(args) => demo::run(args).await,
+            Command::Stream(args) => stream::run(args).await,
+            Command::Put(args) => put::run(args).await,
+            Command::Consume(args) => consume::run(args).await,
+        }
+    }
+}
+
+/// Starts logging: `chosen`, else `RUST_LOG`, else `fallback`.
+fn log_to_stderr(chosen: Option<String>, fallback: &str) -> Result<()> {
+    let text = chosen
+        .or_else(|| std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()))
+        .unwrap_or_else(|| fallback.to_owned());
+    let filter =
+        EnvFilter::try_new(&text).map_err(|e| Error::usage(format!("not a log filter: {text:?}: {e}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init()
+        .map_err(|e| Error::failed(format!("cannot start logging: {e}")))
+}
+
+/// Where the broker is: flags of every command that talks to one.
+#[derive(Debug, Clone, Args)]
+struct Connection {
+    /// Where the broker listens
+    #[arg(long, value_name = "URL", env = "TIDEMILL_ENDPOINT", default_value = "http://127.0.0.1:4567")]
+    endpoint: Endpoint,
+}
+
+impl Connection {
+    async fn control(&self) -> Result<Control> {
+        let channel = Channel::connect(&self.endpoint).await.map_err(Error::from)?;
+        Ok(Control::new(channel, rand::random()))
+    }
+}
+
+impl From<tidemill_proto::Error> for Error {
+    fn from(error: tidemill_proto::Error) -> Self {
+        Self::failed(error.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn refused(line: &str) -> bool {
+        Cli::try_parse_from(line.split(' ')).is_err_and(|e| e.exit_code() == 2)
+    }
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_of_the_contract_are_taken() {
+        for line in [
+            "tidemill serve --listen 127.0.0.1:0 --data-dir d --durability os --config f",
+            "tidemill serve --account 123456789012 --region eu-west-1 --insecure --log debug",
+            "tidemill demo --json",
+            "tidemill stream create s --shards 4 --retention-hours 48 --json",
+            "tidemill stream list --endpoint http://127.0.0.1:1",
+            "tidemill stream describe s --json",
+            "tidemill stream delete s",
+            "tidemill put s --key k --json --endpoint http://127.0.0.1:1",
+            "tidemill put s --key-field id",
+            "tidemill consume s --app a --worker w --from latest --until-caught-up --json --lease-ms 500",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_usage_is_exit_code_2() {
+        for line in [
+            "tidemill",
+            "tidemill fly",
+            "tidemill serve --listen nowhere",
+            "tidemill serve --durability sometimes",
+            "tidemill serve --account 12",
+            "tidemill stream create",
+            "tidemill stream create bad/name",
+            "tidemill stream create s --shards 0",
+            "tidemill stream create s --shards 10001",
+            "tidemill stream create s --retention-hours 23",
+            "tidemill put s --key a --key-field b",
+            "tidemill put s --endpoint ftp://x",
+            "tidemill consume s",
+            "tidemill consume s --app a --from middle",
+            "tidemill consume s --app a --lease-ms 499",
+        ] {
+            assert!(refused(line), "{line}");
+        }
+    }
+}

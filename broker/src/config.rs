@@ -1,0 +1,253 @@
+//! From flags, environment and a TOML file to the settings of each part.
+//!
+//! What it is: one place that composes. Why: an operator must be able to say each thing in three ways and know which one
+//! wins: **flag, then environment (`TIDEMILL_…`), then file, then default**. An unknown key is an error that names file
+//! and line. What it does not do: invent settings; each part owns its own and checks their bounds.
+
+use crate::error::{Error, Result};
+use crate::server::{BrokerSettings, Exposure};
+use clap::Args;
+use serde::{Deserialize, Deserializer};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tidemill_storage::Durability;
+use tidemill_types::{AccountId, Region};
+
+const SYNC_INTERVAL_MS_DEFAULT: u64 = 100;
+
+/// What an acknowledgement promises, as it is written in flags and files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityMode {
+    /// The record is on the device.
+    Device,
+    /// The operating system has it and is told to write every `storage.sync_interval_ms`.
+    Interval,
+    /// The operating system has it.
+    Os,
+}
+
+/// Flags of `serve`; each may come from the environment instead.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Flags {
+    /// Address and port to serve on; port 0 takes a free one [default: 127.0.0.1:4567]
+    #[arg(long, value_name = "ADDR", env = "TIDEMILL_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Directory that holds the data; made if there is none [default: ./tidemill-data]
+    #[arg(long, value_name = "DIR", env = "TIDEMILL_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// What an acknowledgement promises [default: device]
+    #[arg(long, value_enum, env = "TIDEMILL_DURABILITY")]
+    pub durability: Option<DurabilityMode>,
+    /// Account number in ARNs, 12 digits [default: 000000000000]
+    #[arg(long, env = "TIDEMILL_ACCOUNT")]
+    pub account: Option<AccountId>,
+    /// Region in ARNs [default: us-east-1]
+    #[arg(long, env = "TIDEMILL_REGION")]
+    pub region: Option<Region>,
+    /// Serve anyone who can reach a non-loopback address, without checking signatures
+    #[arg(long, env = "TIDEMILL_INSECURE")]
+    pub insecure: bool,
+    /// TOML file with the same settings and more
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// The settings of a `serve`, composed.
+#[derive(Debug)]
+pub struct Config {
+    /// Of the broker.
+    pub broker: BrokerSettings,
+    /// What to log, from the file.
+    pub log: Option<String>,
+}
+
+impl Config {
+    /// Composes flags (and environment, which the command line has filled in), file and defaults.
+    pub fn load(flags: Flags) -> Result<Self> {
+        let file = match &flags.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        compose(flags, file)
+    }
+}
+
+fn compose(flags: Flags, file: File) -> Result<Config> {
+    let mut broker = BrokerSettings::default();
+    set(&mut broker.listen, flags.listen.or(file.listen));
+    set(&mut broker.data_dir, flags.data_dir.or(file.data_dir));
+    set(&mut broker.account, flags.account.or(file.account));
+    set(&mut broker.region, flags.region.or(file.region));
+    set(&mut broker.connections_max, file.server.connections_max);
+    if flags.insecure || file.insecure.unwrap_or(false) {
+        broker.exposure = Exposure::Anywhere;
+    }
+    let engine = &mut broker.engine;
+    set(&mut engine.queue_bytes_per_shard, file.engine.queue_bytes_per_shard);
+    set(&mut engine.queue_bytes_total, file.engine.queue_bytes_total);
+    set(&mut engine.shards_max, file.engine.shards_max);
+    let storage = &mut engine.storage;
+    set(&mut storage.journal_bytes_max, file.storage.journal_bytes_max);
+    set(&mut storage.segment_bytes_max, file.storage.segment_bytes_max);
+    set(&mut storage.open_segments_max, file.storage.open_segments_max);
+    storage.durability = match flags.durability.or(file.durability).unwrap_or(DurabilityMode::Device) {
+        DurabilityMode::Device => Durability::Device,
+        DurabilityMode::Os => Durability::Os,
+        DurabilityMode::Interval => {
+            Durability::Interval { ms: file.storage.sync_interval_ms.unwrap_or(SYNC_INTERVAL_MS_DEFAULT) }
+        }
+    };
+    broker.check()?;
+    Ok(Config { broker, log: file.log })
+}
+
+fn set<T>(setting: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *setting = value;
+    }
+}
+
+/// The file as it is written. Every key may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    durability: Option<DurabilityMode>,
+    #[serde(deserialize_with = "parsed")]
+    account: Option<AccountId>,
+    #[serde(deserialize_with = "parsed")]
+    region: Option<Region>,
+    insecure: Option<bool>,
+    log: Option<String>,
+    server: ServerFile,
+    engine: EngineFile,
+    storage: StorageFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ServerFile {
+    connections_max: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EngineFile {
+    queue_bytes_per_shard: Option<usize>,
+    queue_bytes_total: Option<usize>,
+    shards_max: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StorageFile {
+    sync_interval_ms: Option<u64>,
+    journal_bytes_max: Option<u64>,
+    segment_bytes_max: Option<u64>,
+    open_segments_max: Option<usize>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::usage(format!("cannot read the configuration {}: {e}", path.display())))?;
+        Self::parse(&text).map_err(|(line, message)| {
+            Error::usage(format!("configuration {}, line {line}: {message}", path.display()))
+        })
+    }
+
+    /// On failure the line, counted from 1, and what is wrong there.
+    fn parse(text: &str) -> std::result::Result<Self, (usize, String)> {
+        toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            (before.matches('\n').count() + 1, error.message().to_owned())
+        })
+    }
+}
+
+fn parsed<'de, T, D>(from: D) -> std::result::Result<Option<T>, D::Error>
+where
+    T: FromStr<Err = tidemill_types::Error>,
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(args: &[&str]) -> Flags {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            flags: Flags,
+        }
+        let args = std::iter::once("tidemill").chain(args.iter().copied());
+        <Line as clap::Parser>::try_parse_from(args).unwrap().flags
+    }
+
+    #[test]
+    fn without_a_word_the_defaults_hold() {
+        let config = compose(Flags::default(), File::default()).unwrap();
+        assert_eq!(config.broker.listen.to_string(), "127.0.0.1:4567");
+        assert_eq!(config.broker.data_dir, Path::new("./tidemill-data"));
+        assert_eq!(config.broker.account.as_str(), "000000000000");
+        assert_eq!(config.broker.region.as_str(), "us-east-1");
+        assert_eq!(config.broker.engine.storage.durability, Durability::Device);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let text = "listen = '127.0.0.1:9'\nregion = 'eu-west-1'\ndurability = 'interval'\n\
+                    [storage]\nsync_interval_ms = 7\n[server]\nconnections_max = 3\n";
+        let file = File::parse(text).unwrap();
+        let config = compose(flags(&["--listen", "127.0.0.1:8"]), file).unwrap();
+        assert_eq!(config.broker.listen.port(), 8);
+        assert_eq!(config.broker.region.as_str(), "eu-west-1");
+        assert_eq!(config.broker.connections_max, 3);
+        assert_eq!(config.broker.engine.storage.durability, Durability::Interval { ms: 7 });
+        let file = File::parse(text).unwrap();
+        let config = compose(flags(&["--durability", "os"]), file).unwrap();
+        assert_eq!(config.broker.engine.storage.durability, Durability::Os);
+    }
+
+    #[test]
+    fn errors_of_the_file_name_the_line() {
+        for (text, line, word) in [
+            ("listen = '127.0.0.1:1'\nlistne = 1\n", 2, "listne"),
+            ("\n\naccount = '12'\n", 3, "12 digits"),
+            ("durability = 'never'\n", 1, "never"),
+            ("[storage]\nsync_interval_ms = -1\n", 2, "-1"),
+            ("listen = 'nowhere'\n", 1, "socket address"),
+            ("a = [\n", 1, ""),
+        ] {
+            let (found, message) = File::parse(text).unwrap_err();
+            assert_eq!(found, line, "{text:?}: {message}");
+            assert!(message.contains(word), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn settings_out_of_bounds_are_bad_usage() {
+        for text in
+            ["durability = 'interval'\n[storage]\nsync_interval_ms = 0\n", "[server]\nconnections_max = 0\n"]
+        {
+            let error = compose(Flags::default(), File::parse(text).unwrap()).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_address_needs_the_word_insecure() {
+        let listen = ["--listen", "0.0.0.0:4567"];
+        let error = compose(flags(&listen), File::default()).unwrap_err();
+        assert!(error.to_string().contains("--insecure"), "{error}");
+        let both = ["--listen", "0.0.0.0:4567", "--insecure"];
+        assert!(compose(flags(&both), File::default()).is_ok());
+    }
+}

@@ -1,0 +1,133 @@
+//! One read call: what there is from a position on, then what comes.
+//!
+//! The first answer comes at once, with the shard and whatever is there. Then pages follow as fast as the reader takes
+//! them: two wait here, the rest stays on disk. When nothing comes an empty answer tells that the call is alive.
+
+use super::super::{HEARTBEAT, going_away, told};
+use bytes::{Bytes, BytesMut};
+use tidemill_engine::{Engine, FramePage, Stream};
+use tidemill_proto::convert::required;
+use tidemill_proto::v1::{ReadRequest, ReadResponse};
+use tidemill_proto::{Error, Result};
+use tidemill_types::limits::FRAME_BYTES_MAX;
+use tidemill_types::{Frame, Position, SequenceIndex, Shard, ShardId, StreamName};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Pages that wait for the connection.
+pub(super) const ANSWERS_WAITING_MAX: usize = 2;
+const PAGE_BYTES_DEFAULT: usize = 1 << 20;
+
+type Answers = mpsc::Sender<std::result::Result<ReadResponse, Status>>;
+
+/// Where a call ends.
+enum Until {
+    /// When the reader goes or a closed shard ends.
+    Forever,
+    /// Once everything below this has been sent.
+    Tip(SequenceIndex),
+}
+
+/// A read call whose position is known to be right.
+pub(super) struct Reader {
+    stream: Stream,
+    shard: Shard,
+    from: SequenceIndex,
+    until: Until,
+    page_bytes: usize,
+}
+
+impl Reader {
+    pub(super) fn open(engine: &Engine, request: ReadRequest) -> Result<Self> {
+        let name = StreamName::new(&request.stream)?;
+        let id = ShardId::new(request.shard)?;
+        let position = Position::try_from(required(request.position, "position")?)?;
+        let stream = engine.stream(&name).map_err(|e| told(&e))?;
+        let from = stream.resolve(id, position).map_err(|e| told(&e))?;
+        let shard = stream.shards().into_iter().find(|shard| shard.id == id).ok_or_else(|| {
+            Error::new(tidemill_proto::ErrorKind::NotFound, format!("stream {name} has no {id}"))
+        })?;
+        let until = if request.stop_at_tip {
+            Until::Tip(stream.resolve(id, Position::Latest).map_err(|e| told(&e))?)
+        } else {
+            Until::Forever
+        };
+        let page_bytes = match request.max_bytes as usize {
+            0 => PAGE_BYTES_DEFAULT,
+            bytes => bytes.min(FRAME_BYTES_MAX),
+        };
+        Ok(Self { stream, shard, from, until, page_bytes })
+    }
+
+    /// Sends pages until the end, the reader's or the broker's.
+    pub(super) async fn serve(self, answers: Answers, stopping: CancellationToken) {
+        let ended = tokio::select! {
+            ended = self.send_pages(&answers) => ended,
+            () = answers.closed() => return,
+            () = stopping.cancelled() => Err(going_away()),
+        };
+        if let Err(error) = ended {
+            // a reader that has gone in this moment needs no status
+            let _ = answers.send(Err(error.into())).await;
+        }
+    }
+
+    async fn send_pages(&self, answers: &Answers) -> Result<()> {
+        let id = self.shard.id;
+        let page = self.stream.read(id, self.from, self.page_bytes).await.map_err(|e| told(&e))?;
+        let mut next = page.next;
+        let mut more = self.wants_more(&page);
+        let first = ReadResponse { shard: Some((&self.shard).into()), ..to_wire(page) };
+        if answers.send(Ok(first)).await.is_err() || !more {
+            return Ok(());
+        }
+        let mut subscription = self.stream.subscribe(id, next).map_err(|e| told(&e))?;
+        while more {
+            let page = subscription.next_or_idle(self.page_bytes, HEARTBEAT).await.map_err(|e| told(&e))?;
+            let Some(page) = page else {
+                return Ok(());
+            };
+            debug_assert!(page.next >= next, "a subscription never goes back");
+            next = page.next;
+            more = self.wants_more(&page);
+            if answers.send(Ok(to_wire(page))).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn wants_more(&self, page: &FramePage) -> bool {
+        page.end.is_none()
+            && match self.until {
+                Until::Forever => true,
+                Until::Tip(tip) => page.next < tip,
+            }
+    }
+}
+
+fn to_wire(page: FramePage) -> ReadResponse {
+    ReadResponse {
+        shard: None,
+        frames: joined(&page.frames),
+        from_index: page.from.get(),
+        next_index: page.next.get(),
+        millis_behind: page.millis_behind,
+        end_of_shard: page.end.is_some(),
+        children: page.end.unwrap_or_default().iter().map(Into::into).collect(),
+    }
+}
+
+/// Frames one behind the other; a single one is not copied.
+fn joined(frames: &[Frame]) -> Bytes {
+    match frames {
+        [] => Bytes::new(),
+        [frame] => frame.bytes().clone(),
+        frames => {
+            let mut all = BytesMut::with_capacity(frames.iter().map(|frame| frame.bytes().len()).sum());
+            frames.iter().for_each(|frame| all.extend_from_slice(frame.bytes()));
+            all.freeze()
+        }
+    }
+}
