@@ -6,7 +6,7 @@
 use crate::commit::{DirectGroup, round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::settings::Durability;
-use crate::storage::Shared;
+use crate::shared::Shared;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
-        .map_err(|e| Error::io(format!("cannot start the thread {name}"), e).as_kind(ErrorKind::Refused))
+        .map_err(|e| Error::io(format!("cannot start the thread {name}"), e).with_kind(ErrorKind::Refused))
 }
 
 /// Asks for write-back of what has been copied to its place, a stretch at a time.

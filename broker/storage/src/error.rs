@@ -52,7 +52,7 @@ impl Error {
         Self { kind, message: what.into(), source: Some(Arc::new(source)) }
     }
     /// The same failure, seen as another kind.
-    pub(crate) fn as_kind(mut self, kind: ErrorKind) -> Self {
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }

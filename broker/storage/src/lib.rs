@@ -20,6 +20,7 @@ mod recovery;
 mod segment;
 mod settings;
 mod shard_log;
+mod shared;
 mod storage;
 mod watermarks;
 mod write_back;

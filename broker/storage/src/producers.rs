@@ -104,7 +104,11 @@ impl Producers {
             .filter(|(_, batches)| {
                 batches.last().is_some_and(|b| b.arrival >= now.saturating_sub_ms(IDLE_MS))
             })
-            .map(|(id, batches)| (*id, batches.clone()))
+            .map(|(id, batches)| {
+                let highest = batches.iter().map(|batch| batch.number).max().unwrap_or(0);
+                let kept = batches.iter().filter(|batch| batch.number.saturating_add(WINDOW) > highest);
+                (*id, kept.copied().collect())
+            })
             .collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all

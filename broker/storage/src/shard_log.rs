@@ -7,11 +7,11 @@ use crate::commit::{Done, Item};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::segment::{SegmentHeader, SegmentId, damaged};
-use crate::storage::Shared;
+use crate::shared::Shared;
 use crate::{Appended, LogId, Marks};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, TimestampMs, limits};
+use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
 const TRIM_RACES_MAX: u32 = 16;
@@ -72,18 +72,12 @@ impl ShardLog {
     /// has failed; calls for one log come in the order of the appends. A batch whose producer and number are known
     /// already is not stored again: `done` gets the first outcome. The caller bounds what it has in the queue.
     pub fn append(&self, frame: Frame, done: impl FnOnce(Result<Appended>) + Send + 'static) {
-        self.enqueue(Item { frame, done: Done::new(done) });
+        self.shared.queue.push(&self.inner, Item { frame, done: Done::new(done) });
     }
 
     /// Ends the log: a closing entry behind everything queued. Later appends fail with [`ErrorKind::Closed`].
     pub fn seal(&self, done: impl FnOnce(Result<Appended>) + Send + 'static) {
-        self.enqueue(Item { frame: Frame::close(), done: Done::new(done) });
-    }
-
-    fn enqueue(&self, item: Item) {
-        if let Err((item, error)) = self.shared.queue.push(&self.inner, item) {
-            item.done.call(Err(error));
-        }
+        self.shared.queue.push(&self.inner, Item { frame: Frame::close(), done: Done::new(done) });
     }
 
     /// `true` once the closing entry is durable.
@@ -252,28 +246,19 @@ impl ShardLog {
         durable: SequenceIndex,
         max_bytes: usize,
     ) -> Result<Chunk> {
-        let open = self.shared.open_segments.get(stretch.segment)?;
-        let window = (stretch.end - stretch.offset).min(max_bytes as u64 + WINDOW_SLACK);
-        let bytes = open.bytes(stretch.offset, usize::try_from(window).expect("bounded by the window"))?;
+        let bytes = self.bytes_of(stretch)?;
         let (mut at, mut taken) = (0, 0);
         let mut chunk = Chunk { frames: Vec::new(), next: from };
         while at < bytes.len() && chunk.next < durable {
             let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
-            let header = match FrameHeader::decode(&bytes[at..]) {
-                Ok(header) => header,
-                Err(_) if cut_short(&bytes[at..], window < stretch.end - stretch.offset) => break,
-                Err(error) => return Err(bad(error)),
-            };
+            let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
             let length = header.frame_bytes as usize;
             if header.last() >= from && header.kind == FrameKind::Records {
-                if (taken > 0 && taken + length > max_bytes)
-                    || (bytes.len() - at < length && !chunk.frames.is_empty())
-                {
+                if taken > 0 && taken + length > max_bytes {
                     break;
                 }
-                let frame = Frame::decode(&bytes.slice(at..)).map_err(bad)?;
+                chunk.frames.push(Frame::decode(&bytes.slice(at..)).map_err(bad)?);
                 taken += length;
-                chunk.frames.push(frame);
             }
             chunk.next = chunk.next.max(header.next());
             at += length;
@@ -281,10 +266,13 @@ impl ShardLog {
         Ok(chunk)
     }
 
-    fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {
-        let open = self.shared.open_segments.get(stretch.segment)?;
+    fn bytes_of(&self, stretch: &Stretch) -> Result<bytes::Bytes> {
         let length = usize::try_from(stretch.end - stretch.offset).expect("segments fit in memory maps");
-        let bytes = open.bytes(stretch.offset, length)?;
+        self.shared.open_segments.get(stretch.segment)?.bytes(stretch.offset, length)
+    }
+
+    fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {
+        let bytes = self.bytes_of(stretch)?;
         let mut at = 0;
         while at < bytes.len() {
             let header = FrameHeader::decode(&bytes[at..])
@@ -298,16 +286,8 @@ impl ShardLog {
     }
 }
 
-/// A read may begin one index spacing before the frame it wants, and that frame may have the maximum size.
-const WINDOW_SLACK: u64 = limits::FRAME_BYTES_MAX as u64 + (1 << 20);
-
 fn has_durable(segment: &Segment) -> bool {
     segment.durable_end > SegmentHeader::BYTES as u64
-}
-
-/// Whether a header could not be read only because the window ended inside it.
-fn cut_short(rest: &[u8], more_behind: bool) -> bool {
-    more_behind && rest.len() < FrameHeader::BYTES
 }
 
 /// The segment that holds `from`, if anything at or after it is durable.

@@ -381,8 +381,11 @@ impl Frame {
     }
 }
 
-/// Splits the first record off a body: key, data, rest.
-fn split_record(body: &[u8]) -> Result<(&[u8], &[u8], &[u8]), FrameError> {
+/// Key, data, and what lies behind the record.
+type SplitRecord<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits the first record off a body.
+fn split_record(body: &[u8]) -> Result<SplitRecord<'_>, FrameError> {
     let short = |needed| FrameError::Short { needed, found: body.len() };
     if body.len() < RECORD_HEADER_BYTES {
         return Err(short(RECORD_HEADER_BYTES));

@@ -5,7 +5,7 @@ use super::sequence::Group;
 use crate::disk::Sync;
 use crate::error::{Error, Result};
 use crate::segment::{FOLDER, SegmentId};
-use crate::storage::Shared;
+use crate::shared::Shared;
 
 /// A group of one log that is numbered, placed, and yet to be written.
 pub(crate) struct DirectGroup(Group);
@@ -24,6 +24,7 @@ impl DirectGroup {
         match shared.check_writable().and_then(|()| write_runs(shared, &group)) {
             Ok(()) => {
                 group.publish(shared);
+                shared.count_bytes(bytes);
                 shared.metrics.direct_group(shared.clock.monotonic_us() - started, frames, bytes);
             }
             Err(error) => {

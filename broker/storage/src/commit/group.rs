@@ -8,7 +8,7 @@ use crate::journal::{Journal, Room};
 use crate::log_state::Run;
 use crate::segment::SegmentId;
 use crate::shard_log::LogInner;
-use crate::storage::Shared;
+use crate::shared::Shared;
 use std::sync::Arc;
 
 /// Logs whose small frames go into one group, at most.
@@ -123,7 +123,7 @@ fn commit_small(shared: &Shared, committer: &mut Committer, groups: Vec<Group>) 
             for group in groups {
                 group.publish(shared);
             }
-            shared.count_journal_bytes(bytes);
+            shared.count_bytes(bytes);
             shared.metrics.journal_group(shared.clock.monotonic_us() - started, frames, bytes);
         }
         Err(error) => {

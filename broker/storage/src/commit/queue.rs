@@ -108,19 +108,20 @@ struct State {
 }
 
 impl Queue {
-    /// Puts an item behind those of its log; gives it back with the reason when the queue is full or closed.
-    pub(crate) fn push(&self, log: &Arc<LogInner>, item: Item) -> std::result::Result<(), (Item, Error)> {
+    /// Puts an item behind those of its log; answers it at once when the queue is full or closed.
+    pub(crate) fn push(&self, log: &Arc<LogInner>, item: Item) {
         let mut queue = log.queue.lock();
         if queue.items.len() >= LOG_FRAMES_MAX {
-            return Err((
-                item,
-                Error::new(ErrorKind::Unavailable, "too many frames wait for this shard; try again"),
-            ));
+            drop(queue);
+            let full = Error::new(ErrorKind::Unavailable, "too many frames wait for this shard; try again");
+            return item.done.call(Err(full));
         }
         if queue.turn == Turn::Idle {
             let mut state = self.state.lock();
             if state.closed {
-                return Err((item, shutting_down()));
+                drop((state, queue));
+                let down = "the broker is shutting down; try again when it is back";
+                return item.done.call(Err(Error::new(ErrorKind::Unavailable, down)));
             }
             state.ready.push_back(log.clone());
             queue.turn = Turn::Ready;
@@ -128,7 +129,6 @@ impl Queue {
         }
         queue.bytes += item.bytes();
         queue.items.push_back(item);
-        Ok(())
     }
 
     /// The logs that are ready, at most `most`, each now busy. Waits for the first if `wait`; `None` once the queue is
@@ -170,8 +170,4 @@ impl Queue {
         self.state.lock().closed = true;
         self.filled.notify_all();
     }
-}
-
-pub(crate) fn shutting_down() -> Error {
-    Error::new(ErrorKind::Unavailable, "the broker is shutting down; try again when it is back")
 }

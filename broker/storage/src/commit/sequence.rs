@@ -8,7 +8,7 @@ use crate::log_state::{Closing, LogState, Run, Segment};
 use crate::producers::{Batch, Seen};
 use crate::segment::{OpenSegment, SegmentId};
 use crate::shard_log::LogInner;
-use crate::storage::Shared;
+use crate::shared::Shared;
 use crate::{Appended, disk::Sync};
 use std::sync::Arc;
 use tidemill_types::{Frame, ProducerId};
@@ -132,13 +132,13 @@ fn add_segment(shared: &Shared, log: &LogInner, state: &mut LogState, bytes: u64
         Ok(file) => file,
         Err(error) => {
             shared.note_full(&error);
-            return Err(error.as_kind(ErrorKind::Full));
+            return Err(error.with_kind(ErrorKind::Full));
         }
     };
     if let Err(error) = file.write(0, &[&segment.header(log.id).encode()], Sync::None) {
         // the name exists; the next try must not stumble over it
         let _ = shared.disk.remove(&id.file());
-        return Err(Error::io(format!("cannot begin {}", id.file()), error).as_kind(ErrorKind::Full));
+        return Err(Error::io(format!("cannot begin {}", id.file()), error).with_kind(ErrorKind::Full));
     }
     shared.open_segments.put(OpenSegment::new(id, file));
     state.next_segment += 1;

@@ -62,6 +62,8 @@ pub(crate) struct Journal {
     /// Full files, with the number of the first group *behind* each.
     used: VecDeque<(JournalFile, u64)>,
     spares: Vec<JournalFile>,
+    /// Files that were filled since the last timed sync; at most the used ones.
+    rotated: Vec<Arc<dyn DiskFile>>,
     total_bytes: u64,
     largest: u64,
     next_group: u64,
@@ -96,6 +98,7 @@ impl Journal {
             largest: used.iter().map(|(file, _)| file.bytes).max().unwrap_or(0),
             used,
             spares: Vec::new(),
+            rotated: Vec::new(),
             next_group,
             next_generation: found.next_generation,
             next_id: found.next_id,
@@ -114,9 +117,11 @@ impl Journal {
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
-    /// The file being filled, for syncs on a timer.
-    pub(crate) fn current_file(&self) -> Option<Arc<dyn DiskFile>> {
-        self.current.as_ref().map(|current| current.file.file.clone())
+    /// The files that were written since the last call, for syncs on a timer.
+    pub(crate) fn take_unsynced(&mut self) -> Vec<Arc<dyn DiskFile>> {
+        let mut files = std::mem::take(&mut self.rotated);
+        files.extend(self.current.as_ref().map(|current| current.file.file.clone()));
+        files
     }
 
     /// Sees to it that the largest group of `runs` runs, and `slack` bytes more, fit the current file, if need be by
@@ -154,7 +159,7 @@ impl Journal {
             Err(_) if !self.used.is_empty() => Ok(None),
             Err(e) => {
                 Err(Error::io(format!("cannot allocate {bytes} bytes of journal"), e)
-                    .as_kind(ErrorKind::Full))
+                    .with_kind(ErrorKind::Full))
             }
         }
     }
@@ -186,10 +191,11 @@ impl Journal {
         let written = file.file.write_aligned(0, &block, Sync::Data).and_then(|()| self.disk.sync_dir(""));
         if let Err(error) = written {
             self.spares.push(file);
-            return Err(Error::io("cannot begin a journal file", error).as_kind(ErrorKind::Poisoned));
+            return Err(Error::io("cannot begin a journal file", error).with_kind(ErrorKind::Poisoned));
         }
         self.next_generation += 1;
         if let Some(full) = self.current.take() {
+            self.rotated.push(full.file.file.clone());
             self.used.push_back((full.file, self.next_group));
         }
         self.current = Some(Current { file, generation: header.generation, offset: ALIGNMENT as u64 });
@@ -226,6 +232,9 @@ impl Journal {
     pub(crate) fn release(&mut self, group: u64) {
         while self.used.front().is_some_and(|(_, behind)| *behind <= group) {
             self.spares.extend(self.used.pop_front().map(|(file, _)| file));
+        }
+        if self.used.is_empty() {
+            self.rotated.clear(); // what they held is safe in the segments
         }
     }
 

@@ -50,15 +50,15 @@ impl SparseIndex {
     pub(crate) fn entries(&self) -> &[IndexEntry] {
         &self.entries
     }
-    /// Where to begin walking for the frame that holds `index`, if that frame is here.
+    /// Where to begin walking for the frame that holds `index`; `None`: at the first frame.
     pub(crate) fn seek(&self, index: SequenceIndex) -> Option<u64> {
         let after = self.entries.partition_point(|entry| entry.first <= index);
-        self.entries.get(after.saturating_sub(1)).map(|entry| entry.offset)
+        after.checked_sub(1).map(|at| self.entries[at].offset)
     }
-    /// Where to begin walking for the first frame that arrived at or after `time`.
+    /// Where to begin walking for the first frame that arrived at or after `time`; `None`: at the first frame.
     pub(crate) fn seek_time(&self, time: TimestampMs) -> Option<u64> {
         let after = self.entries.partition_point(|entry| entry.arrival < time);
-        self.entries.get(after.saturating_sub(1)).map(|entry| entry.offset)
+        after.checked_sub(1).map(|at| self.entries[at].offset)
     }
 
     /// The bytes of the sidecar.
@@ -146,7 +146,7 @@ mod tests {
             let (first, arrival, offset) = frames[pick.index(frames.len())];
             prop_assert!(index.seek(SequenceIndex::new(first).unwrap()).unwrap() <= offset);
             let earliest = frames.iter().find(|f| f.1 >= arrival).unwrap();
-            prop_assert!(index.seek_time(TimestampMs::new(arrival)).unwrap() <= earliest.2);
+            prop_assert!(index.seek_time(TimestampMs::new(arrival)).unwrap_or(64) <= earliest.2);
             let id = SegmentId { log: LogId::new(1), number: 2 };
             let bytes = index.encode(id);
             prop_assert_eq!(SparseIndex::decode(id, 1 << 20, &bytes), Some(index));

@@ -11,7 +11,9 @@
 //!           producers 4 | per producer: id 8 | batches 4 | per batch: number 8 | first 8 | count 4 | arrival 8
 //! ```
 //!
-//! Not here: syncing what the checkpoint speaks of; that is done before it is written (`storage`).
+//! Not here: syncing what the checkpoint speaks of; that is done before it is written (`take`).
+
+mod take;
 
 use crate::LogId;
 use crate::bytes_le::{Fields, put_u32, u32_at};

@@ -1,0 +1,133 @@
+//! Taking a checkpoint: every log at a moment at which all journal groups are settled, synced, written, and only then the
+//! journal files and trimmed segments that it no longer needs are freed.
+
+use super::{Checkpoint, LogEntry, SegmentEntry};
+use crate::disk::Sync;
+use crate::error::{ErrorKind, Result};
+use crate::log_state::{Closing, Segment};
+use crate::segment::{Retired, SegmentHeader, SegmentId};
+use crate::shard_log::LogInner;
+use crate::shared::Shared;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+impl Shared {
+    /// Makes every log safe without the journal groups so far, then frees them. One at a time; a failure poisons.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        let mut covered = self.checkpointed.lock();
+        self.check_writable()?;
+        let started = self.clock.monotonic_us();
+        self.write_sidecars();
+        let (checkpoint, to_sync, retired) = self.snapshot();
+        let written = self.sync_segments(&to_sync).and_then(|()| checkpoint.write(&*self.disk));
+        if let Err(error) = written {
+            if error.kind() == ErrorKind::Full {
+                // nothing was taken away: the old checkpoint stands, its segments must be synced by the next
+                self.write_back.put_back(to_sync);
+                self.retired.lock().extend(retired);
+                self.note_full(&error);
+                return Err(error);
+            }
+            self.poison("checkpoint", &error);
+            return Err(error);
+        }
+        *covered = checkpoint.next_group;
+        self.committer.lock().journal.release(checkpoint.next_group);
+        for gone in &retired {
+            if let Err(error) = self.pool.release(gone, &self.open_segments) {
+                tracing::warn!(%error, "a trimmed segment could not be removed; the next start removes it");
+            }
+        }
+        self.metrics.checkpoint(self.clock.monotonic_us() - started);
+        Ok(())
+    }
+
+    /// All logs at a moment at which every journal group is settled.
+    fn snapshot(&self) -> (Checkpoint, BTreeSet<SegmentId>, Vec<Retired>) {
+        let committer = self.committer.lock();
+        let retired = std::mem::take(&mut *self.retired.lock());
+        let to_sync = self.write_back.take_to_sync();
+        self.bytes_since.store(0, Ordering::Relaxed);
+        let now = self.clock.now();
+        let mut logs: Vec<_> = self.logs.read().values().map(|log| log_entry(log, now)).collect();
+        logs.sort_unstable_by_key(|log| log.id);
+        let checkpoint = Checkpoint {
+            next_group: committer.journal.next_group(),
+            epoch: self.epoch,
+            durable: self.written_durable(),
+            direct_bytes_min: u32::try_from(self.settings.direct_bytes_min).unwrap_or(u32::MAX),
+            logs,
+        };
+        (checkpoint, to_sync, retired)
+    }
+
+    /// Writes the indexes of segments that have been filled since the last checkpoint, and lets go of them in memory.
+    fn write_sidecars(&self) {
+        let logs: Vec<_> = self.logs.read().values().cloned().collect();
+        for log in logs {
+            let full: Vec<_> = {
+                let state = log.state.read();
+                let filled = state.segments.len().saturating_sub(1);
+                let done =
+                    |segment: &&Segment| segment.index.is_some() && segment.placed_end == segment.durable_end;
+                state.segments.iter().take(filled).filter(done).cloned().collect()
+            };
+            for segment in full {
+                self.write_sidecar(&log, &segment);
+            }
+        }
+    }
+
+    fn write_sidecar(&self, log: &LogInner, segment: &Segment) {
+        let id = SegmentId { log: log.id, number: segment.number };
+        let Some(index) = &segment.index else { return };
+        let bytes = index.encode(id);
+        let written = self
+            .disk
+            .create(&id.index_file(), bytes.len() as u64, crate::disk::WriteMode::Buffered)
+            .and_then(|file| file.write(0, &[&bytes], Sync::None));
+        if let Err(error) = written
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            tracing::debug!(%error, file = %id.index_file(), "an index was not written; it will be made from the segment");
+        }
+        let mut state = log.state.write();
+        if let Some(segment) = state.segments.iter_mut().find(|s| s.number == id.number) {
+            segment.index = None;
+        }
+    }
+}
+
+fn log_entry(log: &LogInner, now: tidemill_types::TimestampMs) -> LogEntry {
+    let state = log.state.read();
+    let durable = state.marks.durable();
+    let kept: Vec<&Segment> =
+        state.segments.iter().filter(|segment| segment.durable_end > SegmentHeader::BYTES as u64).collect();
+    LogEntry {
+        id: log.id,
+        horizon: state.marks.horizon(),
+        durable,
+        next_segment: kept.last().map_or_else(
+            || state.segments.front().map_or(state.next_segment, |first| first.number),
+            |last| last.number + 1,
+        ),
+        newest: state.newest,
+        sealed: state.closing == Closing::Sealed,
+        segments: kept
+            .iter()
+            .map(|segment| SegmentEntry {
+                number: segment.number,
+                base: segment.base,
+                capacity: segment.capacity,
+                end: segment.durable_end,
+                first_arrival: segment.first_arrival,
+                last_arrival: segment.last_arrival,
+            })
+            .collect(),
+        index: kept
+            .last()
+            .and_then(|last| last.index.as_ref())
+            .map_or_else(Vec::new, |index| index.entries().to_vec()),
+        producers: state.producers.snapshot(now),
+    }
+}
