@@ -1,0 +1,194 @@
+//! The decoded request, whatever it was encoded in, and the rules by which its values become members of shapes.
+//!
+//! Unknown members and nulls count as absent. A value of the wrong kind is a `SerializationException` in the words of
+//! AWS. Numbers are floored to integers and clamped to their width.
+
+use super::base64;
+use crate::aws::error::{ApiError, Code};
+use bytes::Bytes;
+use std::borrow::Cow;
+use tidemill_types::TimestampMs;
+
+/// A number as it was written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Number {
+    Whole(i64),
+    Fraction(f64),
+}
+
+impl Number {
+    fn floor(self) -> i64 {
+        match self {
+            Self::Whole(value) => value,
+            // a cast of a float saturates
+            Self::Fraction(value) => value.floor() as i64,
+        }
+    }
+    fn as_f64(self) -> f64 {
+        match self {
+            Self::Whole(value) => value as f64,
+            Self::Fraction(value) => value,
+        }
+    }
+}
+
+/// A value of a request body. Texts borrow from the body unless they held escapes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Node<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+    List(Vec<Node<'a>>),
+    Map(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+impl<'a> Node<'a> {
+    /// The members of a structure.
+    pub(crate) fn into_fields(self) -> Result<Fields<'a>> {
+        match self {
+            Self::Map(members) => Ok(Fields(members)),
+            Self::Null => Ok(Fields(Vec::new())),
+            Self::List(_) => Err(found_list()),
+            _ => Err(ApiError::serialization("Expected null")),
+        }
+    }
+
+    fn into_text(self) -> Result<String> {
+        match self {
+            Self::Text(text) => Ok(text.into_owned()),
+            other => Err(other.mismatch("an String")),
+        }
+    }
+
+    /// That this value is of the wrong kind for `target`.
+    fn mismatch(&self, target: &str) -> ApiError {
+        let class = match self {
+            Self::List(_) => return found_list(),
+            Self::Map(_) => return found_map(),
+            Self::Null => return ApiError::bare(Code::Serialization),
+            Self::Bool(_) => "java.lang.Boolean",
+            Self::Number(_) => "com.amazon.coral.value.json.numbers.TruncatingBigNumber",
+            Self::Text(_) => "java.lang.String",
+        };
+        ApiError::serialization(format!("class {class} can not be converted to {target}"))
+    }
+}
+
+fn found_list() -> ApiError {
+    ApiError::serialization("Start of list found where not expected")
+}
+
+fn found_map() -> ApiError {
+    ApiError::serialization("Start of structure or map found where not expected.")
+}
+
+/// The members of a structure, from which a shape takes those it knows. Of a repeated name the last counts.
+#[derive(Debug)]
+pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Node<'a>)>);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, name: &str) -> Option<Node<'a>> {
+        let (_, node) = self.0.iter_mut().rev().find(|(key, _)| key == name)?;
+        match std::mem::replace(node, Node::Null) {
+            Node::Null => None,
+            node => Some(node),
+        }
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>> {
+        self.take(name).map(Node::into_text).transpose()
+    }
+
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<i32>> {
+        let convert = |node| match node {
+            Node::Number(number) => {
+                let clamped = number.floor().clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+                Ok(i32::try_from(clamped).expect("it was clamped to the range"))
+            }
+            other => Err(other.mismatch("an Integer")),
+        };
+        self.take(name).map(convert).transpose()
+    }
+
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>> {
+        let convert = |node| match node {
+            Node::Bool(value) => Ok(value),
+            Node::Text(text) => {
+                let shown = excerpt(&text).to_uppercase();
+                Err(ApiError::serialization(format!("'{shown}' can not be converted to an Boolean")))
+            }
+            other => Err(other.mismatch("an Boolean")),
+        };
+        self.take(name).map(convert).transpose()
+    }
+
+    pub(crate) fn blob(&mut self, name: &str) -> Result<Option<Bytes>> {
+        let convert = |node| match node {
+            Node::Text(text) => base64::decode(&text).map_err(|reason| {
+                let shown = excerpt(&text);
+                ApiError::serialization(format!("'{shown}' can not be converted to a Blob: {reason}"))
+            }),
+            other => Err(other.mismatch("a Blob")),
+        };
+        self.take(name).map(convert).transpose()
+    }
+
+    /// Seconds since the epoch, with a fraction. Old Java SDKs send milliseconds in JSON; a number that large would be
+    /// the year 5138 in seconds, so it is taken for milliseconds.
+    pub(crate) fn timestamp(&mut self, name: &str) -> Result<Option<TimestampMs>> {
+        const SECONDS_MAX: f64 = 1e11;
+        let convert = |node| match node {
+            Node::Number(number) => {
+                let value = number.as_f64();
+                let ms = if value > SECONDS_MAX { value } else { value * 1000.0 };
+                Ok(TimestampMs::new(ms.round() as u64)) // a negative one saturates to the epoch
+            }
+            other => Err(other.mismatch("milliseconds since epoch")),
+        };
+        self.take(name).map(convert).transpose()
+    }
+
+    /// The elements of a list of structures; a null element is a structure without members.
+    pub(crate) fn structures(&mut self, name: &str) -> Result<Option<Vec<Fields<'a>>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::List(items)) => {
+                items.into_iter().map(Node::into_fields).collect::<Result<_>>().map(Some)
+            }
+            Some(Node::Map(_)) => Err(found_map()),
+            Some(_) => Err(ApiError::serialization("Expected list or null")),
+        }
+    }
+
+    pub(crate) fn structure(&mut self, name: &str) -> Result<Option<Fields<'a>>> {
+        self.take(name).map(Node::into_fields).transpose()
+    }
+
+    /// How many entries a map from text to text has.
+    pub(crate) fn map_len(&mut self, name: &str) -> Result<Option<usize>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::Map(entries)) => {
+                let count = entries.len();
+                for (_, value) in entries {
+                    value.into_text()?;
+                }
+                Ok(Some(count))
+            }
+            Some(Node::List(_)) => Err(found_list()),
+            Some(_) => Err(ApiError::serialization("Expected map or null")),
+        }
+    }
+}
+
+/// The beginning of a text that is shown back to the caller: messages stay short whatever was sent.
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+    const CHARS_MAX: usize = 1024;
+    match text.char_indices().nth(CHARS_MAX) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    }
+}

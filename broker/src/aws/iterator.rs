@@ -1,0 +1,382 @@
+//! Tokens that clients hand back: shard iterators and page tokens. Self-contained, so that they survive a restart and
+//! mean the same on every node; authenticated with a key of the data directory, so that only what the broker wrote is
+//! believed; bound to the incarnation of the stream, so that they die with it.
+//!
+//! ```text
+//!  base64( version 1, kind 1, fields…, first 16 bytes of HMAC-SHA256(key, all before) )
+//!  integers big-endian; a stream name is its length in one byte and its characters
+//! ```
+//!
+//! A token that does not verify is told apart from one that is too old: see [`TokenError`]. Tokens are not secret.
+
+use super::error::{ApiError, Code};
+use super::listing::ShardFilter;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tidemill_engine::StreamIncarnation;
+use tidemill_types::{SequenceIndex, ShardId, StreamName, TimestampMs};
+
+/// How long a token is good (Kinesis).
+pub(crate) const TOKEN_LIFE_MS: u64 = 300_000;
+
+const VERSION: u8 = 1;
+const MAC_BYTES: usize = 16;
+/// Longest token that is looked at, in base64 characters.
+const TOKEN_CHARS_MAX: usize = 512;
+
+/// The kind byte of each token; never used again for another meaning.
+mod kind {
+    pub(super) const SHARD_ITERATOR: u8 = 1;
+    pub(super) const STREAM_PAGE: u8 = 2;
+    pub(super) const SHARD_PAGE: u8 = 3;
+}
+
+/// A place in a shard, as a client carries it from read to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShardIterator {
+    pub(crate) stream: StreamName,
+    pub(crate) incarnation: StreamIncarnation,
+    pub(crate) shard: ShardId,
+    /// The next record to read.
+    pub(crate) index: SequenceIndex,
+    pub(crate) minted: TimestampMs,
+}
+
+/// Where the next page of ListStreams begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamPageToken {
+    pub(crate) after: StreamName,
+    pub(crate) minted: TimestampMs,
+}
+
+/// Where the next page of ListShards begins, and of which selection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShardPageToken {
+    pub(crate) stream: StreamName,
+    pub(crate) incarnation: StreamIncarnation,
+    pub(crate) after: ShardId,
+    pub(crate) filter: ShardFilter,
+    pub(crate) minted: TimestampMs,
+}
+
+/// What is wrong with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenError {
+    /// This broker did not write it, or it was changed.
+    Invalid,
+    /// It was written longer ago than [`TOKEN_LIFE_MS`], at this time.
+    Expired(TimestampMs),
+}
+
+impl TokenError {
+    /// As GetRecords tells it.
+    pub(crate) fn of_iterator(self, now: TimestampMs) -> ApiError {
+        match self {
+            Self::Invalid => ApiError::invalid("Invalid ShardIterator."),
+            Self::Expired(minted) => ApiError::new(
+                Code::ExpiredIterator,
+                format!(
+                    "Iterator expired. The iterator was created at time {} while right now it is {} which is \
+                     further in the future than the tolerated delay of {TOKEN_LIFE_MS} milliseconds.",
+                    java_date(minted),
+                    java_date(now)
+                ),
+            ),
+        }
+    }
+    /// As the listing operations tell it.
+    pub(crate) fn of_page(self) -> ApiError {
+        match self {
+            Self::Invalid => ApiError::invalid("Invalid NextToken."),
+            Self::Expired(_) => ApiError::new(
+                Code::ExpiredNextToken,
+                format!("The NextToken is older than {TOKEN_LIFE_MS} milliseconds. List again without it."),
+            ),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, TokenError>;
+
+/// Writes and reads tokens with the key of one data directory.
+pub(crate) struct Tokens {
+    mac: Hmac<Sha256>,
+}
+
+impl Tokens {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        let mut mac = Hmac::new_from_slice(secret).expect("HMAC takes a key of any length");
+        mac.update(b"tidemill kinesis token");
+        Self { mac }
+    }
+
+    pub(crate) fn seal_iterator(&self, iterator: &ShardIterator) -> String {
+        let mut token = TokenWriter::new(kind::SHARD_ITERATOR);
+        token.name(&iterator.stream);
+        token.u64(iterator.incarnation.get());
+        token.u32(iterator.shard.get());
+        token.u64(iterator.index.get());
+        token.u64(iterator.minted.get());
+        self.seal(token)
+    }
+    pub(crate) fn open_iterator(&self, text: &str, now: TimestampMs) -> Result<ShardIterator> {
+        self.open(text, kind::SHARD_ITERATOR, |token| {
+            let stream = token.name()?;
+            let incarnation = StreamIncarnation::new(token.u64()?);
+            let (shard, index) = (token.shard()?, SequenceIndex::new(token.u64()?).ok()?);
+            Some(ShardIterator { stream, incarnation, shard, index, minted: token.time()? })
+        })
+        .and_then(|iterator| fresh(iterator.minted, now).map(|()| iterator))
+    }
+
+    pub(crate) fn seal_stream_page(&self, page: &StreamPageToken) -> String {
+        let mut token = TokenWriter::new(kind::STREAM_PAGE);
+        token.name(&page.after);
+        token.u64(page.minted.get());
+        self.seal(token)
+    }
+    pub(crate) fn open_stream_page(&self, text: &str, now: TimestampMs) -> Result<StreamPageToken> {
+        self.open(text, kind::STREAM_PAGE, |token| {
+            Some(StreamPageToken { after: token.name()?, minted: token.time()? })
+        })
+        .and_then(|page| fresh(page.minted, now).map(|()| page))
+    }
+
+    pub(crate) fn seal_shard_page(&self, page: &ShardPageToken) -> String {
+        let mut token = TokenWriter::new(kind::SHARD_PAGE);
+        token.name(&page.stream);
+        token.u64(page.incarnation.get());
+        token.u32(page.after.get());
+        let (filter, argument) = page.filter.to_stored();
+        token.u8(filter);
+        token.u64(argument);
+        token.u64(page.minted.get());
+        self.seal(token)
+    }
+    pub(crate) fn open_shard_page(&self, text: &str, now: TimestampMs) -> Result<ShardPageToken> {
+        self.open(text, kind::SHARD_PAGE, |token| {
+            let (stream, incarnation) = (token.name()?, StreamIncarnation::new(token.u64()?));
+            let after = token.shard()?;
+            let filter = ShardFilter::from_stored(token.u8()?, token.u64()?)?;
+            Some(ShardPageToken { stream, incarnation, after, filter, minted: token.time()? })
+        })
+        .and_then(|page| fresh(page.minted, now).map(|()| page))
+    }
+
+    fn seal(&self, token: TokenWriter) -> String {
+        let mut bytes = token.0;
+        let tag = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend_from_slice(&tag[..MAC_BYTES]);
+        base64_simd::STANDARD.encode_to_string(bytes)
+    }
+
+    /// Verifies a token of the kind and reads its fields, all of them.
+    fn open<T>(&self, text: &str, kind: u8, read: impl Fn(&mut TokenReader<'_>) -> Option<T>) -> Result<T> {
+        if text.len() > TOKEN_CHARS_MAX {
+            return Err(TokenError::Invalid);
+        }
+        let bytes = base64_simd::STANDARD.decode_to_vec(text).map_err(|_| TokenError::Invalid)?;
+        let (fields, tag) = bytes.split_last_chunk::<MAC_BYTES>().ok_or(TokenError::Invalid)?;
+        let verified = self.mac.clone().chain_update(fields).verify_truncated_left(tag);
+        match (verified, fields) {
+            (Ok(()), [VERSION, found, rest @ ..]) if *found == kind => {
+                let mut token = TokenReader(rest);
+                read(&mut token).filter(|_| token.0.is_empty()).ok_or(TokenError::Invalid)
+            }
+            _ => Err(TokenError::Invalid),
+        }
+    }
+}
+
+fn fresh(minted: TimestampMs, now: TimestampMs) -> Result<()> {
+    let oldest = now.saturating_sub_ms(TOKEN_LIFE_MS);
+    if minted < oldest { Err(TokenError::Expired(minted)) } else { Ok(()) }
+}
+
+struct TokenWriter(Vec<u8>);
+
+impl TokenWriter {
+    fn new(kind: u8) -> Self {
+        Self(vec![VERSION, kind])
+    }
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+    fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+    fn name(&mut self, name: &StreamName) {
+        let text = name.as_str();
+        self.u8(u8::try_from(text.len()).expect("a stream name has at most 128 bytes"));
+        self.0.extend_from_slice(text.as_bytes());
+    }
+}
+
+struct TokenReader<'a>(&'a [u8]);
+
+impl<'a> TokenReader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(head)
+    }
+    fn u8(&mut self) -> Option<u8> {
+        Some(self.bytes(1)?[0])
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.bytes(4)?.try_into().ok().map(u32::from_be_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.bytes(8)?.try_into().ok().map(u64::from_be_bytes)
+    }
+    fn name(&mut self) -> Option<StreamName> {
+        let length = usize::from(self.u8()?);
+        StreamName::new(std::str::from_utf8(self.bytes(length)?).ok()?).ok()
+    }
+    fn shard(&mut self) -> Option<ShardId> {
+        ShardId::new(self.u32()?).ok()
+    }
+    fn time(&mut self) -> Option<TimestampMs> {
+        self.u64().map(TimestampMs::new)
+    }
+}
+
+/// A time as Java's `Date` prints it in UTC: `Thu Jan 22 01:22:02 UTC 2015`.
+fn java_date(time: TimestampMs) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // the epoch was a Thursday
+    const MONTHS: [(&str, u64); 12] = [
+        ("Jan", 31),
+        ("Feb", 28),
+        ("Mar", 31),
+        ("Apr", 30),
+        ("May", 31),
+        ("Jun", 30),
+        ("Jul", 31),
+        ("Aug", 31),
+        ("Sep", 30),
+        ("Oct", 31),
+        ("Nov", 30),
+        ("Dec", 31),
+    ];
+    let (days, second) = (time.seconds() / 86_400, time.seconds() % 86_400);
+    // 400 Gregorian years have 146,097 days
+    let mut year = 1970 + days / 146_097 * 400;
+    let mut left = days % 146_097;
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    while left >= 365 + u64::from(leap(year)) {
+        left -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let mut month = 0;
+    let length = |month: usize, year| MONTHS[month].1 + u64::from(month == 1 && leap(year));
+    while left >= length(month, year) {
+        left -= length(month, year);
+        month += 1;
+    }
+    let weekday = DAYS[usize::try_from(days % 7).expect("a remainder of 7 is small")];
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday} {} {:02} {hour:02}:{minute:02}:{second:02} UTC {year}", MONTHS[month].0, left + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tokens() -> Tokens {
+        Tokens::new(&[7; 32])
+    }
+
+    fn iterator(name: &str) -> ShardIterator {
+        ShardIterator {
+            stream: StreamName::new(name).unwrap(),
+            incarnation: StreamIncarnation::new(u64::MAX),
+            shard: ShardId::new(i32::MAX as u32).unwrap(),
+            index: SequenceIndex::MAX,
+            minted: TimestampMs::new(1_000_000),
+        }
+    }
+
+    #[test]
+    fn an_iterator_opens_as_it_was_sealed_and_fits_512_characters() {
+        let longest = iterator(&"x".repeat(128));
+        let text = tokens().seal_iterator(&longest);
+        assert!(text.len() <= 512, "{} characters", text.len());
+        assert_eq!(tokens().open_iterator(&text, TimestampMs::new(1_000_000)), Ok(longest));
+    }
+
+    #[test]
+    fn an_iterator_expires_after_300_seconds_and_says_when() {
+        let text = tokens().seal_iterator(&iterator("s"));
+        assert!(tokens().open_iterator(&text, TimestampMs::new(1_300_000)).is_ok());
+        let late = TimestampMs::new(1_300_001);
+        let error = tokens().open_iterator(&text, late).unwrap_err();
+        assert_eq!(error, TokenError::Expired(TimestampMs::new(1_000_000)));
+        assert_eq!(
+            error.of_iterator(late).message(),
+            "Iterator expired. The iterator was created at time Thu Jan 01 00:16:40 UTC 1970 while right now it is \
+             Thu Jan 01 00:21:40 UTC 1970 which is further in the future than the tolerated delay of 300000 milliseconds."
+        );
+    }
+
+    #[test]
+    fn a_token_of_another_key_kind_or_shape_is_refused() {
+        let now = TimestampMs::new(1_000_000);
+        let text = tokens().seal_iterator(&iterator("s"));
+        assert_eq!(Tokens::new(&[8; 32]).open_iterator(&text, now), Err(TokenError::Invalid));
+        assert_eq!(tokens().open_stream_page(&text, now), Err(TokenError::Invalid));
+        for bad in ["", "AAAA", "not base64!", &"A".repeat(513), &text[..text.len() - 4]] {
+            assert_eq!(tokens().open_iterator(bad, now), Err(TokenError::Invalid), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn dates_print_as_java_prints_them() {
+        let cases = [
+            (1_421_889_722, "Thu Jan 22 01:22:02 UTC 2015"),
+            (951_782_400, "Tue Feb 29 00:00:00 UTC 2000"),
+            (4_107_542_399, "Sun Feb 28 23:59:59 UTC 2100"),
+            (4_107_542_400, "Mon Mar 01 00:00:00 UTC 2100"),
+            (1_704_067_199, "Sun Dec 31 23:59:59 UTC 2023"),
+        ];
+        for (second, text) in cases {
+            assert_eq!(java_date(TimestampMs::new(second * 1000)), text);
+        }
+        java_date(TimestampMs::new(u64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_changed_in_one_place_is_refused(place: prop::sample::Index, with in 0u8..64) {
+            const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+            let text = tokens().seal_iterator(&iterator("stream"));
+            let mut changed = text.clone().into_bytes();
+            let place = place.index(changed.len());
+            changed[place] = ALPHABET[usize::from(with)];
+            let changed = String::from_utf8(changed).unwrap();
+            prop_assume!(changed != text);
+            prop_assert_eq!(tokens().open_iterator(&changed, TimestampMs::new(1_000_000)), Err(TokenError::Invalid));
+        }
+
+        #[test]
+        fn page_tokens_open_as_they_were_sealed(stored in 0u8..6, argument in 0u64..1000, after in 0u32..1000) {
+            let page = ShardPageToken {
+                stream: StreamName::new("s").unwrap(),
+                incarnation: StreamIncarnation::new(3),
+                after: ShardId::new(after).unwrap(),
+                filter: ShardFilter::from_stored(stored, argument).unwrap(),
+                minted: TimestampMs::new(5),
+            };
+            let text = tokens().seal_shard_page(&page);
+            prop_assert_eq!(tokens().open_shard_page(&text, TimestampMs::new(5)), Ok(page));
+        }
+
+        #[test]
+        fn no_text_makes_opening_a_token_panic(text: String) {
+            let _ = tokens().open_iterator(&text, TimestampMs::new(0));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Operations: every one of the Kinesis model by name, and the handler of each that this version offers.
+
+use super::Call;
+use super::codec::{Encoding, Node};
+use super::error::{ApiError, Code};
+use super::shape::{Input, Output};
+use super::validate::Check;
+use super::{records, shards, streams};
+use std::future::Future;
+
+macro_rules! operations {
+    ($($name:ident)*) => {
+        /// An operation of the Kinesis model, offered by this version or not.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Operation { $($name),* }
+
+        impl Operation {
+            /// The operation of this name, if the model has one.
+            pub(crate) fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+            /// The name in the model.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),* }
+            }
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+operations! {
+    AddTagsToStream CreateStream DecreaseStreamRetentionPeriod DeleteResourcePolicy DeleteStream
+    DeregisterStreamConsumer DescribeAccountSettings DescribeLimits DescribeStream DescribeStreamConsumer
+    DescribeStreamSummary DisableEnhancedMonitoring EnableEnhancedMonitoring GetRecords GetResourcePolicy
+    GetShardIterator IncreaseStreamRetentionPeriod ListShards ListStreamConsumers ListStreams
+    ListTagsForResource ListTagsForStream MergeShards PutRecord PutRecords PutResourcePolicy
+    RegisterStreamConsumer RemoveTagsFromStream SplitShard StartStreamEncryption StopStreamEncryption
+    SubscribeToShard TagResource UntagResource UpdateAccountSettings UpdateMaxRecordSize UpdateShardCount
+    UpdateStreamMode UpdateStreamRecordDistributionStrategy UpdateStreamWarmThroughput
+    AcknowledgeDeadLetterQueueRecords AcknowledgeQueueRecords CreateChannel CreateQueue DeleteChannel
+    DeleteQueue DescribeChannel DescribeQueue ListChannels ListQueues ReceiveDeadLetterQueueRecords
+    ReceiveQueueRecords RestoreDeadLetterQueueRecords UpdateChannel UpdateDeadLetterQueueRecordsVisibility
+    UpdateQueue UpdateQueueRecordsVisibility
+}
+
+/// What the `X-Amz-Target` header asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// No header, or one without a service or an operation.
+    Missing,
+    /// Another service than Kinesis.
+    ForeignService(String),
+    /// Kinesis, but nothing of its model.
+    Unknown,
+    /// An operation of the model.
+    Known(Operation),
+}
+
+impl Target {
+    /// Reads the value of the header.
+    pub(crate) fn parse(header: Option<&str>) -> Self {
+        let (service, operation) = header.unwrap_or_default().split_once('.').unwrap_or_default();
+        if service.is_empty() || operation.is_empty() {
+            return Self::Missing;
+        }
+        if service != "Kinesis_20131202" {
+            return Self::ForeignService(format!("service: {service}, operation: {operation}"));
+        }
+        Operation::from_name(operation).map_or(Self::Unknown, Self::Known)
+    }
+}
+
+/// Acts on a decoded, authenticated request and gives the body of the reply.
+pub(crate) async fn act(
+    operation: Operation,
+    call: Call,
+    tree: Node<'_>,
+    encoding: Encoding,
+) -> Result<Vec<u8>, ApiError> {
+    tracing::debug!(operation = operation.name(), caller = %call.caller, "kinesis request");
+    match operation {
+        Operation::CreateStream => run(streams::create_stream, call, tree, encoding).await,
+        Operation::DeleteStream => run(streams::delete_stream, call, tree, encoding).await,
+        Operation::DescribeStream => run(streams::describe_stream, call, tree, encoding).await,
+        Operation::DescribeStreamSummary => run(streams::describe_stream_summary, call, tree, encoding).await,
+        Operation::ListStreams => run(streams::list_streams, call, tree, encoding).await,
+        Operation::ListShards => run(shards::list_shards, call, tree, encoding).await,
+        Operation::PutRecord => run(records::put_record, call, tree, encoding).await,
+        Operation::PutRecords => run(records::put_records, call, tree, encoding).await,
+        Operation::GetShardIterator => run(records::get_shard_iterator, call, tree, encoding).await,
+        Operation::GetRecords => run(records::get_records, call, tree, encoding).await,
+        other => Err(ApiError::new(
+            Code::UnknownOperation,
+            format!("{} is not offered by this version of tidemill.", other.name()),
+        )),
+    }
+}
+
+/// Converts, validates, handles, encodes: the same for every operation.
+async fn run<I, O, F, H>(
+    handler: H,
+    call: Call,
+    tree: Node<'_>,
+    encoding: Encoding,
+) -> Result<Vec<u8>, ApiError>
+where
+    I: Input,
+    O: Output,
+    F: Future<Output = Result<O, ApiError>>,
+    H: FnOnce(Call, I) -> F,
+{
+    let input = I::read(&mut tree.into_fields()?)?;
+    Check::all(&input)?;
+    let output = handler(call, input).await?;
+    Ok(encoding.encode(&output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_57_operations_of_the_model_are_known_by_name() {
+        assert_eq!(Operation::ALL.len(), 57);
+        for operation in Operation::ALL {
+            assert_eq!(Operation::from_name(operation.name()), Some(*operation));
+        }
+        assert_eq!(Operation::from_name("listStreams"), None);
+    }
+
+    #[test]
+    fn targets_are_told_apart() {
+        let target = |text| Target::parse(Some(text));
+        assert_eq!(target("Kinesis_20131202.PutRecord"), Target::Known(Operation::PutRecord));
+        assert_eq!(target("Kinesis_20131202.Put"), Target::Unknown);
+        assert_eq!(
+            target("DynamoDB_20120810.PutItem"),
+            Target::ForeignService("service: DynamoDB_20120810, operation: PutItem".into())
+        );
+        for missing in ["", "Kinesis_20131202", "Kinesis_20131202.", ".PutRecord"] {
+            assert_eq!(target(missing), Target::Missing, "{missing:?}");
+        }
+        assert_eq!(Target::parse(None), Target::Missing);
+    }
+}

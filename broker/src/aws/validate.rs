@@ -1,0 +1,341 @@
+//! Constraint validation: which values each member may have, and the one message that lists all that do not.
+//!
+//! Shapes declare their members in the order in which AWS reports them; the rules of the model's scalar types stand
+//! below as constants. It does not ask whether streams or shards exist, nor whether members suit each other.
+
+use super::codec::excerpt;
+use super::error::{ApiError, Code};
+use super::shape::Input;
+use std::borrow::Cow;
+use std::fmt::{Display, Write};
+
+/// Most violations in one message (AWS).
+const LISTED_MAX: usize = 10;
+
+/// Whether a member may be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Required,
+    Optional,
+}
+
+/// A regular expression of the model, matched by hand. It must match the whole text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    Name,
+    HashKey,
+    SequenceNumber,
+    StreamArn,
+    StreamId,
+}
+
+impl Pattern {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Name => "[a-zA-Z0-9_.-]+",
+            Self::HashKey => r"0|([1-9]\d{0,38})",
+            Self::SequenceNumber => r"0|([1-9]\d{0,128})",
+            Self::StreamArn => r"arn:aws.*:kinesis:.*:\d{12}:stream/\S+",
+            Self::StreamId => "[a-z0-9]{20}-[a-z0-9]{3}",
+        }
+    }
+
+    fn matches(self, text: &str) -> bool {
+        let canonical = |digits_max: usize| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            text == "0" || (digits && !text.starts_with('0') && (1..=digits_max).contains(&text.len()))
+        };
+        match self {
+            Self::Name => {
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+                !text.is_empty() && text.bytes().all(allowed)
+            }
+            Self::HashKey => canonical(39),
+            Self::SequenceNumber => canonical(129),
+            Self::StreamArn => is_stream_arn(text),
+            Self::StreamId => {
+                let dash = |(place, b): (usize, u8)| match place {
+                    20 => b == b'-',
+                    _ => b.is_ascii_lowercase() || b.is_ascii_digit(),
+                };
+                text.len() == 24 && text.bytes().enumerate().all(dash)
+            }
+        }
+    }
+}
+
+fn is_stream_arn(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("arn:aws") else { return false };
+    rest.match_indices(":stream/").any(|(at, found)| {
+        let (head, name) = (&rest[..at], &rest[at + found.len()..]);
+        let Some((before, account)) = head.rsplit_once(':') else { return false };
+        let account_fits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        let name_fits = !name.is_empty() && !name.contains(char::is_whitespace);
+        account_fits && name_fits && before.contains(":kinesis:") && !before.contains('\n')
+    })
+}
+
+/// What a text must satisfy.
+pub(crate) struct TextRule {
+    pattern: Option<Pattern>,
+    one_of: &'static [&'static str],
+    chars: (usize, usize),
+}
+
+const ANY_LENGTH: (usize, usize) = (0, usize::MAX);
+
+const fn text(pattern: Pattern, min: usize, max: usize) -> TextRule {
+    TextRule { pattern: Some(pattern), one_of: &[], chars: (min, max) }
+}
+
+const fn sized(min: usize, max: usize) -> TextRule {
+    TextRule { pattern: None, one_of: &[], chars: (min, max) }
+}
+
+const fn one_of(values: &'static [&'static str]) -> TextRule {
+    TextRule { pattern: None, one_of: values, chars: ANY_LENGTH }
+}
+
+pub(crate) const STREAM_NAME: TextRule = text(Pattern::Name, 1, 128);
+pub(crate) const STREAM_ARN: TextRule = text(Pattern::StreamArn, 1, 2048);
+pub(crate) const STREAM_ID: TextRule = text(Pattern::StreamId, 1, 24);
+pub(crate) const SHARD_ID: TextRule = text(Pattern::Name, 1, 128);
+pub(crate) const HASH_KEY: TextRule = text(Pattern::HashKey, 0, usize::MAX);
+pub(crate) const SEQUENCE_NUMBER: TextRule = text(Pattern::SequenceNumber, 0, usize::MAX);
+pub(crate) const PARTITION_KEY: TextRule = sized(1, 256);
+pub(crate) const SHARD_ITERATOR: TextRule = sized(1, 512);
+pub(crate) const NEXT_TOKEN: TextRule = sized(1, 1_048_576);
+pub(crate) const STREAM_MODE: TextRule = one_of(&["PROVISIONED", "ON_DEMAND"]);
+pub(crate) const RECORD_DISTRIBUTION: TextRule = one_of(&["AUTO", "USER_PARTITION_KEY"]);
+pub(crate) const ITERATOR_TYPE: TextRule =
+    one_of(&["AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON"]);
+pub(crate) const SHARD_FILTER_TYPE: TextRule = one_of(&[
+    "AFTER_SHARD_ID",
+    "AT_TRIM_HORIZON",
+    "FROM_TRIM_HORIZON",
+    "AT_LATEST",
+    "AT_TIMESTAMP",
+    "FROM_TIMESTAMP",
+]);
+
+/// Where in the request the members being checked stand.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Member(&'static str),
+    Item(usize),
+}
+
+/// Collects violations over one request.
+pub(crate) struct Check {
+    within: Vec<Place>,
+    violations: Vec<String>,
+}
+
+impl Check {
+    /// Checks a whole request; the error lists every violation, up to ten.
+    pub(crate) fn all(input: &impl Input) -> Result<(), ApiError> {
+        let mut check = Self { within: Vec::new(), violations: Vec::new() };
+        input.check(&mut check);
+        check.finish()
+    }
+
+    fn finish(self) -> Result<(), ApiError> {
+        let count = self.violations.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let plural = if count == 1 { "" } else { "s" };
+        let listed = self.violations.join("; ");
+        Err(ApiError::new(Code::Validation, format!("{count} validation error{plural} detected: {listed}")))
+    }
+
+    fn violation(&mut self, member: &str, value: Option<&dyn Display>, constraint: impl Display) {
+        if self.violations.len() == LISTED_MAX {
+            return;
+        }
+        let mut path = String::new();
+        for place in &self.within {
+            // writing to a String cannot fail
+            let _ = match place {
+                Place::Member(name) => write!(path, "{name}."),
+                Place::Item(number) => write!(path, "{number}.member."),
+            };
+        }
+        let shown = match value {
+            Some(value) => Cow::Owned(format!("'{}'", excerpt(&value.to_string()))),
+            None => Cow::Borrowed("null"),
+        };
+        self.violations
+            .push(format!("Value {shown} at '{path}{member}' failed to satisfy constraint: {constraint}"));
+    }
+
+    /// That a member is there.
+    pub(crate) fn presence(&mut self, member: &'static str, presence: Presence, present: bool) {
+        if presence == Presence::Required && !present {
+            self.violation(member, None, "Member must not be null");
+        }
+    }
+
+    pub(crate) fn text(
+        &mut self,
+        member: &'static str,
+        presence: Presence,
+        value: Option<&str>,
+        rule: &TextRule,
+    ) {
+        self.presence(member, presence, value.is_some());
+        let Some(value) = value else { return };
+        if let Some(pattern) = rule.pattern.filter(|pattern| !pattern.matches(value)) {
+            let constraint = format!("Member must satisfy regular expression pattern: {}", pattern.text());
+            self.violation(member, Some(&value), constraint);
+        }
+        if !rule.one_of.is_empty() && !rule.one_of.contains(&value) {
+            let constraint = format!("Member must satisfy enum value set: [{}]", rule.one_of.join(", "));
+            self.violation(member, Some(&value), constraint);
+        }
+        if rule.chars != ANY_LENGTH {
+            self.length(member, &value, value.chars().count(), rule.chars);
+        }
+    }
+
+    pub(crate) fn integer(
+        &mut self,
+        member: &'static str,
+        presence: Presence,
+        value: Option<i32>,
+        bounds: (i32, i32),
+    ) {
+        self.presence(member, presence, value.is_some());
+        let Some(value) = value else { return };
+        if value < bounds.0 {
+            let constraint = format!("Member must have value greater than or equal to {}", bounds.0);
+            self.violation(member, Some(&value), constraint);
+        }
+        if value > bounds.1 {
+            let constraint = format!("Member must have value less than or equal to {}", bounds.1);
+            self.violation(member, Some(&value), constraint);
+        }
+    }
+
+    pub(crate) fn blob(&mut self, member: &'static str, length: Option<usize>, max: usize) {
+        self.presence(member, Presence::Required, length.is_some());
+        let Some(length) = length else { return };
+        let shown = format!("java.nio.HeapByteBuffer[pos=0 lim={length} cap={length}]");
+        self.length(member, &shown, length, (0, max));
+    }
+
+    /// A list of structures of the class `class`, each checked by `item`.
+    pub(crate) fn structures<T>(
+        &mut self,
+        member: &'static str,
+        class: &str,
+        values: Option<&[T]>,
+        bounds: (usize, usize),
+        item: impl Fn(&T, &mut Self),
+    ) {
+        self.presence(member, Presence::Required, values.is_some());
+        let Some(values) = values else { return };
+        if !(bounds.0..=bounds.1).contains(&values.len()) {
+            let each = format!("com.amazonaws.kinesis.v20131202.{class}@c965e310");
+            let shown = format!("[{}]", vec![each.as_str(); values.len().min(20)].join(", "));
+            self.length(member, &shown, values.len(), bounds);
+        }
+        self.within.push(Place::Member(member));
+        for (place, value) in values.iter().enumerate() {
+            self.within.push(Place::Item(place + 1));
+            item(value, self);
+            self.within.pop();
+            if self.violations.len() == LISTED_MAX {
+                break;
+            }
+        }
+        self.within.pop();
+    }
+
+    /// A structure inside the request.
+    pub(crate) fn structure<T>(
+        &mut self,
+        member: &'static str,
+        value: Option<&T>,
+        inner: impl Fn(&T, &mut Self),
+    ) {
+        if let Some(value) = value {
+            self.within.push(Place::Member(member));
+            inner(value, self);
+            self.within.pop();
+        }
+    }
+
+    fn length(&mut self, member: &str, value: &dyn Display, length: usize, bounds: (usize, usize)) {
+        if length < bounds.0 {
+            let constraint = format!("Member must have length greater than or equal to {}", bounds.0);
+            self.violation(member, Some(value), constraint);
+        }
+        if length > bounds.1 {
+            let constraint = format!("Member must have length less than or equal to {}", bounds.1);
+            self.violation(member, Some(value), constraint);
+        }
+    }
+}
+
+/// That the data of a record is longer than its stream allows; `path` names the member.
+pub(crate) fn data_too_long(path: &str, length: usize, max: usize) -> ApiError {
+    let shown = format!("java.nio.HeapByteBuffer[pos=0 lim={length} cap={length}]");
+    let mut check = Check { within: Vec::new(), violations: Vec::new() };
+    check.violation(path, Some(&shown), format!("Member must have length less than or equal to {max}"));
+    check.finish().expect_err("a violation was just recorded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_texts_as_the_model_writes_them() {
+        let cases: [(Pattern, &[&str], &[&str]); 5] = [
+            (Pattern::Name, &["a", "A_b-c.9"], &["", "a b", "é"]),
+            (
+                Pattern::HashKey,
+                &["0", "1", "340282366920938463463374607431768211456"],
+                &["", "00", "01", "-1", "x"],
+            ),
+            (
+                Pattern::SequenceNumber,
+                &["0", "49646437577175378652512468275250536580403374760793210930"],
+                &["", "0x", "1 "],
+            ),
+            (
+                Pattern::StreamArn,
+                &[
+                    "arn:aws:kinesis:us-east-1:123456789012:stream/s",
+                    "arn:aws-cn:kinesis::000000000000:stream/x/y",
+                ],
+                &[
+                    "",
+                    "arn:aws:kinesis:us-east-1:1:stream/s",
+                    "arn:aws:s3:r:123456789012:stream/s",
+                    "arn:aws:kinesis:r:123456789012:stream/",
+                ],
+            ),
+            (Pattern::StreamId, &["abcdefghij0123456789-a1b"], &["abcdefghij0123456789_a1b", "a-b", ""]),
+        ];
+        for (pattern, good, bad) in cases {
+            for text in good {
+                assert!(pattern.matches(text), "{pattern:?} refused {text:?}");
+            }
+            for text in bad {
+                assert!(!pattern.matches(text), "{pattern:?} took {text:?}");
+            }
+        }
+        assert!(!Pattern::HashKey.matches(&"9".repeat(40)));
+        assert!(Pattern::SequenceNumber.matches(&"9".repeat(129)));
+        assert!(!Pattern::SequenceNumber.matches(&"9".repeat(130)));
+    }
+
+    #[test]
+    fn long_values_are_cut_in_messages() {
+        let mut check = Check { within: Vec::new(), violations: Vec::new() };
+        check.text("partitionKey", Presence::Required, Some(&"k".repeat(1 << 20)), &PARTITION_KEY);
+        assert!(check.finish().unwrap_err().message().len() < 2000);
+    }
+}
