@@ -1,0 +1,367 @@
+//! Runs a worker: looks at the leases, takes its share, runs a task for each shard held, and stops in order.
+//!
+//! ```text
+//!  round, every third of the lease time and when a lease is about to run out or a shard has ended:
+//!      list ─► which are ready (lineage) ─► plan (assign) ─► take ─► a shard task for each taken
+//!  in between: tasks that ended are cleared away; asked to stop: all tasks stop, each gives its lease back
+//! ```
+//!
+//! It owns everything of the worker that changes, except the leases themselves, which are renewed on a task of their own
+//! until the last shard task has ended. Not here: what is done with a shard (shard_task).
+
+use crate::assign::{self, Candidate, Holder};
+use crate::checkpoint::Checkpointer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fetch::{Connections, PushReader, Source};
+use crate::hold::Hold;
+use crate::leases::Leases;
+use crate::look::{Look, Rows, look};
+use crate::outlook::Outlook;
+use crate::processor::RecordProcessor;
+use crate::record::ShardRef;
+use crate::settings::Settings;
+use crate::shard_task::{Desk, ShardExit, ShardTask};
+use crate::status::{ShardBoard, WorkerBoard};
+use crate::store::{BrokerStore, LeaseRow, Take};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_proto::client::Channel;
+use tidemill_types::{Checkpoint, Position};
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// How long the first answer of the broker may take.
+const FIRST_CONTACT_DEADLINE: Duration = Duration::from_secs(10);
+/// Leases asked for at the same time.
+const TAKES_AT_ONCE: usize = 32;
+/// Rounds are at least this far apart.
+const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+pub(crate) struct Supervisor<F> {
+    settings: Settings,
+    factory: F,
+    board: Arc<WorkerBoard>,
+    stop: CancellationToken,
+    leases: Arc<Leases>,
+    connections: Connections,
+    /// Shards under work, each by one task.
+    running: BTreeMap<ShardRef, Arc<Hold>>,
+    tasks: JoinSet<(ShardRef, ShardExit)>,
+    /// Shards whose processor panicked: not to be taken before, and what it said.
+    resting: BTreeMap<ShardRef, (Instant, String)>,
+    /// Leases that were seen free, since when.
+    free_since: BTreeMap<ShardRef, Instant>,
+    outlook: Outlook,
+    progress: Arc<Notify>,
+}
+
+impl<P, F> Supervisor<F>
+where
+    P: RecordProcessor,
+    F: FnMut(&ShardRef) -> P + Send + 'static,
+{
+    pub(crate) fn new(
+        settings: Settings,
+        factory: F,
+        board: Arc<WorkerBoard>,
+        stop: CancellationToken,
+    ) -> Self {
+        let channel = Channel::lazy(&settings.endpoint);
+        let store = BrokerStore::new(channel, settings.app.clone(), settings.worker.clone(), settings.lease);
+        Self {
+            leases: Arc::new(Leases::new(store)),
+            connections: Connections::new(settings.endpoint.clone()),
+            outlook: Outlook::new(settings.lease),
+            settings,
+            factory,
+            board,
+            stop,
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            resting: BTreeMap::new(),
+            free_since: BTreeMap::new(),
+            progress: Arc::new(Notify::new()),
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Result<()> {
+        // its end with this function is the end of renewing
+        let mut renewing = JoinSet::new();
+        let leases = Arc::clone(&self.leases);
+        renewing.spawn(async move { leases.keep_renewing().await });
+        let worked = self.work().await;
+        while let Some(ended) = self.tasks.join_next().await {
+            self.clear_away(ended);
+        }
+        info!(worker = %self.settings.worker, "worker ended");
+        worked
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut contacted = false;
+        let mut next_round = begun;
+        let (stop, progress) = (self.stop.clone(), Arc::clone(&self.progress));
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(ended) = self.tasks.join_next() => {
+                    if self.clear_away(ended) {
+                        next_round = next_round.min(Instant::now() + ROUND_INTERVAL_MIN);
+                    }
+                }
+                () = progress.notified() => {}
+                () = sleep_until(next_round) => {
+                    next_round = Instant::now() + match self.round().await {
+                        Ok(wait) => {
+                            contacted = true;
+                            wait
+                        }
+                        Err(error) if self.is_final(&error, contacted, begun.elapsed()) => return Err(error.into()),
+                        Err(error) => self.trouble(&error),
+                    };
+                }
+            }
+            if contacted && self.outlook.is_caught_up(self.running.is_empty(), self.board.all_caught_up()) {
+                self.board.caught_up();
+                if self.settings.until_caught_up {
+                    self.stop.cancel();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether a failed round is the end of the worker.
+    fn is_final(&self, error: &tidemill_proto::Error, contacted: bool, elapsed: Duration) -> bool {
+        let kind = Error::from(error.clone()).kind();
+        if contacted {
+            return kind == ErrorKind::NotFound && self.settings.until_caught_up;
+        }
+        kind != ErrorKind::Unavailable || elapsed > FIRST_CONTACT_DEADLINE
+    }
+
+    /// A round failed; tells, and says when to try again.
+    fn trouble(&self, error: &tidemill_proto::Error) -> Duration {
+        if self.board.status().trouble.is_none() {
+            warn!(worker = %self.settings.worker, %error, "cannot look at the leases, trying again");
+        }
+        self.board.trouble(Some(error.message().to_owned()));
+        (self.settings.lease / 6).min(Duration::from_secs(1))
+    }
+
+    /// Looks at all leases and takes the share of this worker. Returns when to look again.
+    async fn round(&mut self) -> Result<Duration, tidemill_proto::Error> {
+        let stop = self.stop.clone();
+        let Look { rows, missing } = tokio::select! {
+            () = stop.cancelled() => return Ok(Duration::ZERO),
+            looked = look(&self.leases, &self.settings) => looked?,
+        };
+        if let Some(missing) = missing.clone().filter(|_| !self.outlook.has_looked()) {
+            return Err(missing);
+        }
+        let now = Instant::now();
+        self.resting.retain(|_, (until, _)| *until > now);
+        let panicked =
+            self.resting.iter().map(|(at, (_, told))| format!("{at}: the processor panicked: {told}")).next();
+        self.board.trouble(missing.map(|error| error.message().to_owned()).or(panicked));
+        self.free_since.retain(|shard, _| rows.get(shard).is_some_and(|(row, _)| row.expires_in_ms == 0));
+        let picks = self.pick(&rows, now);
+        let unheld = self.take_all(picks).await;
+        let room = self.settings.leases_max > self.running.len();
+        let unclaimed = room && rows.iter().any(|(shard, (row, _))| self.is_claimable(shard, row));
+        self.outlook.note(&rows, &self.settings.worker, unheld || unclaimed);
+        Ok(self.until_next_round(&rows))
+    }
+
+    /// Whether a lease is there to be taken and was not.
+    fn is_claimable(&self, shard: &ShardRef, row: &LeaseRow) -> bool {
+        let mine = row.owner.as_ref() == Some(&self.settings.worker);
+        (row.expires_in_ms == 0 || mine) && !self.running.contains_key(shard)
+    }
+
+    /// Which leases to take now.
+    fn pick(&mut self, rows: &Rows, now: Instant) -> Vec<Take> {
+        let me = &self.settings.worker;
+        let patience = self.settings.lease / 4;
+        let mut candidates = Vec::with_capacity(rows.len());
+        let mut own = Vec::new();
+        for (shard, (row, _)) in rows {
+            let holder = match &row.owner {
+                Some(owner) if row.expires_in_ms > 0 => {
+                    // of an earlier life under the same id, or taken by a call whose answer was lost
+                    if owner == me && !self.holds(shard, row) {
+                        own.push(shard);
+                    }
+                    Holder::Worker(owner)
+                }
+                _ => {
+                    let since = *self.free_since.entry(shard.clone()).or_insert(now);
+                    Holder::Nobody { waited: now - since >= patience }
+                }
+            };
+            candidates.push(Candidate { shard, holder });
+        }
+        let plan = assign::plan(&candidates, me, self.settings.leases_max);
+        if !plan.steal.is_empty() {
+            info!(worker = %me, leases = plan.steal.len(), "taking leases from other workers for an even share");
+        }
+        let wanted = own.into_iter().chain(plan.take).chain(plan.steal);
+        let wanted =
+            wanted.filter(|shard| !self.running.contains_key(shard) && !self.resting.contains_key(shard));
+        let room = self.settings.leases_max.saturating_sub(self.running.len());
+        wanted
+            .take(room)
+            .filter_map(|shard| rows.get(shard).map(|(row, from)| take_of(shard, row, *from)))
+            .collect()
+    }
+
+    fn holds(&self, shard: &ShardRef, row: &LeaseRow) -> bool {
+        self.running.get(shard).is_some_and(|hold| hold.epoch() == row.epoch && hold.is_held())
+    }
+
+    /// Takes leases and starts their tasks. Returns whether any was not to be had.
+    async fn take_all(&mut self, picks: Vec<Take>) -> bool {
+        let mut missed = false;
+        for picks in picks.chunks(TAKES_AT_ONCE) {
+            let mut taking = JoinSet::new();
+            for take in picks.iter().cloned() {
+                let leases = Arc::clone(&self.leases);
+                taking.spawn(async move {
+                    let taken = leases.take(&take).await;
+                    (take, taken)
+                });
+            }
+            while let Some(taken) = taking.join_next().await {
+                match taken {
+                    Ok((take, Ok(Some((hold, row))))) => self.begin(take.at, hold, &row),
+                    Ok((take, Ok(None))) => {
+                        debug!(shard = %take.at, "another worker was faster");
+                        missed = true;
+                    }
+                    Ok((take, Err(error))) => {
+                        warn!(shard = %take.at, %error, "lease not taken, trying again");
+                        missed = true;
+                    }
+                    Err(broken) => warn!(%broken, "lease not taken, trying again"),
+                }
+            }
+            if self.stop.is_cancelled() {
+                break;
+            }
+        }
+        missed
+    }
+
+    fn begin(&mut self, at: ShardRef, hold: Arc<Hold>, row: &LeaseRow) {
+        let start = row.checkpoint.unwrap_or_else(|| self.settings.initial.into());
+        info!(worker = %self.settings.worker, shard = %at, epoch = %hold.epoch(), ?start, "lease taken");
+        let checkpointer = Checkpointer::new(self.leases.store().clone(), Arc::clone(&hold), start);
+        let board = Arc::new(ShardBoard::new(checkpointer.clone(), Arc::clone(&self.progress)));
+        let source = Source {
+            connection: self.connections.connection(),
+            stream: at.stream().clone(),
+            shard: row.shard.clone(),
+            from: position_behind(start),
+            batch_bytes: self.settings.batch_bytes,
+            prefetch_bytes: self.settings.prefetch_bytes,
+        };
+        let reader = PushReader::start(source, Arc::clone(&board));
+        let desk = Desk {
+            at: at.clone(),
+            shard: row.shard.clone(),
+            start,
+            hold: Arc::clone(&hold),
+            checkpointer,
+            checkpointing: self.settings.checkpointing,
+            board: Arc::clone(&board),
+            stop: self.stop.clone(),
+        };
+        let processor = (self.factory)(&at);
+        self.running.insert(at.clone(), Arc::clone(&hold));
+        self.board.add(at, board);
+        let task = ShardTask::new(desk, processor, reader);
+        self.tasks.spawn(attend(task, hold, Arc::clone(&self.leases)));
+    }
+
+    /// Notes the end of a shard task. Returns whether a new round is due at once.
+    fn clear_away(&mut self, ended: Result<(ShardRef, ShardExit), JoinError>) -> bool {
+        let Ok((at, exit)) = ended else { return true }; // only when aborted together with this worker
+        self.running.remove(&at);
+        self.board.remove(&at);
+        let worker = &self.settings.worker;
+        match exit {
+            ShardExit::Ended => {
+                info!(%worker, shard = %at, "shard processed to its end");
+                self.outlook.unsettle();
+                return true;
+            }
+            ShardExit::LeaseLost => info!(%worker, shard = %at, "lease lost"),
+            ShardExit::Stopped => debug!(%worker, shard = %at, "lease given back"),
+            ShardExit::Gone(error) => {
+                warn!(%worker, shard = %at, %error, "shard is gone, lease given up");
+                self.board.trouble(Some(format!("{at}: {error}")));
+            }
+            ShardExit::Panicked(told) => {
+                warn!(%worker, shard = %at, told, "processor panicked, lease given back");
+                self.board.trouble(Some(format!("{at}: the processor panicked: {told}")));
+                self.resting.insert(at, (Instant::now() + self.settings.lease, told));
+            }
+        }
+        self.outlook.unsettle();
+        false
+    }
+
+    /// A third of the lease time, a little varied, or when the first lease of another worker runs out.
+    fn until_next_round(&self, rows: &Rows) -> Duration {
+        let others = rows.values().filter(|(row, _)| row.owner.as_ref() != Some(&self.settings.worker));
+        let soonest = others.map(|(row, _)| row.expires_in_ms).filter(|ms| *ms > 0).min();
+        let regular = (self.settings.lease / 3).mul_f64(rand::random_range(0.85..=1.0));
+        let soonest = soonest.map_or(regular, |ms| Duration::from_millis(ms + 5));
+        regular.min(soonest).max(ROUND_INTERVAL_MIN)
+    }
+}
+
+/// Runs a shard task to its end, whatever end that is, and gives the lease back.
+async fn attend<P: RecordProcessor>(
+    task: ShardTask<P>,
+    hold: Arc<Hold>,
+    leases: Arc<Leases>,
+) -> (ShardRef, ShardExit) {
+    // a task of its own, so that a panic of the processor stays in it
+    let mut inner = JoinSet::new();
+    inner.spawn(task.run());
+    let exit = match inner.join_next().await {
+        Some(Ok(exit)) => exit,
+        Some(Err(error)) => ShardExit::Panicked(tell_panic(error)),
+        None => ShardExit::Stopped,
+    };
+    leases.give_back(&hold).await;
+    (hold.at().clone(), exit)
+}
+
+fn tell_panic(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "aborted".to_owned() };
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or("without a message", |text| text).to_owned(),
+    }
+}
+
+fn take_of(shard: &ShardRef, row: &LeaseRow, initial: Checkpoint) -> Take {
+    Take { at: shard.clone(), expected: row.epoch, steal: row.expires_in_ms > 0, initial }
+}
+
+fn position_behind(checkpoint: Checkpoint) -> Position {
+    match checkpoint {
+        Checkpoint::TrimHorizon => Position::TrimHorizon,
+        // nothing is taken at its end; to read such a shard again from its newest record finds the end at once
+        Checkpoint::Latest | Checkpoint::ShardEnd => Position::Latest,
+        Checkpoint::At { number, .. } => Position::After(number),
+    }
+}

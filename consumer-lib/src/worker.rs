@@ -1,0 +1,176 @@
+//! A worker as its user handles it: build, run, look, stop. The work itself is the supervisor's.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::processor::{ForEach, ProcessError, RecordProcessor};
+use crate::record::{Record, ShardRef};
+use crate::settings::{Settings, WorkerBuilder};
+use crate::status::{WorkerBoard, WorkerStatus};
+use crate::supervisor::Supervisor;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_types::WorkerId;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long [`Worker::run`] lets processors finish once it was asked to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// One of the workers of an application: shares the shards of its streams with the others through leases, and calls a
+/// [`RecordProcessor`] for each shard it holds.
+///
+/// ```no_run
+/// use tidemill_consumer::{Batch, Checkpointer, ProcessError, RecordProcessor, Worker};
+///
+/// struct Count(usize);
+/// impl RecordProcessor for Count {
+///     async fn process(&mut self, batch: Batch, _: &Checkpointer) -> Result<(), ProcessError> {
+///         self.0 += batch.records().filter(|record| !record.data().is_empty()).count();
+///         println!("{}: {} records", batch.shard(), self.0);
+///         Ok(())
+///     }
+/// }
+///
+/// # async fn example() -> Result<(), tidemill_consumer::Error> {
+/// let worker = Worker::builder("http://127.0.0.1:4567", "my-app", "events").build()?;
+/// let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+/// worker.run(|_shard| Count(0), shutdown).await
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a worker does nothing until it is run"]
+pub struct Worker {
+    settings: Settings,
+}
+
+impl Worker {
+    /// Begins the settings of a worker: the broker's address (`http://127.0.0.1:4567`), the application whose workers
+    /// share the work, and the stream.
+    pub fn builder(endpoint: &str, app: &str, stream: &str) -> WorkerBuilder {
+        WorkerBuilder::new(endpoint, app, stream)
+    }
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+    /// The worker's id.
+    pub fn id(&self) -> &WorkerId {
+        &self.settings.worker
+    }
+
+    /// Works until `shutdown` completes, then stops gracefully, for at most 30 s ([`WorkerHandle::stop`]). `factory` makes
+    /// a processor for each shard whose lease is taken.
+    ///
+    /// Fails with [`ErrorKind::NotFound`] if a stream does not exist at the start, with [`ErrorKind::Unavailable`] if the
+    /// broker cannot be reached for the first 10 s; later troubles are waited out and shown in the status. Cancelling is
+    /// safe: the worker then stops gracefully in the background.
+    pub async fn run<P, F>(self, factory: F, shutdown: impl Future<Output = ()>) -> Result<()>
+    where
+        P: RecordProcessor,
+        F: FnMut(&ShardRef) -> P + Send + 'static,
+    {
+        let mut handle = self.start(factory);
+        tokio::select! {
+            ended = handle.ended() => return ended,
+            () = shutdown => {}
+        }
+        handle.stop(STOP_DEADLINE).await
+    }
+
+    /// Works until `shutdown` completes, calling `handle` for each record, one at a time per shard. After an error it is
+    /// called again for the same record, with back-off. What was handled is checkpointed automatically. Fails and cancels
+    /// as [`Worker::run`].
+    pub async fn for_each<H, Fut>(self, handle: H, shutdown: impl Future<Output = ()>) -> Result<()>
+    where
+        H: Fn(Record) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ProcessError>> + Send + 'static,
+    {
+        let handle = Arc::new(handle);
+        self.run(move |_| ForEach::new(Arc::clone(&handle)), shutdown).await
+    }
+
+    /// Starts working in the background of the current tokio runtime (it panics outside of one).
+    pub fn start<P, F>(self, factory: F) -> WorkerHandle
+    where
+        P: RecordProcessor,
+        F: FnMut(&ShardRef) -> P + Send + 'static,
+    {
+        let board = Arc::new(WorkerBoard::new(self.settings.worker.clone()));
+        let stop = CancellationToken::new();
+        let supervisor = Supervisor::new(self.settings, factory, Arc::clone(&board), stop.clone());
+        WorkerHandle { board, stop, task: Some(tokio::spawn(supervisor.run())) }
+    }
+}
+
+/// A worker at work. Dropping it asks the worker to stop gracefully in the background.
+#[derive(Debug)]
+#[must_use = "dropping the handle stops the worker"]
+pub struct WorkerHandle {
+    board: Arc<WorkerBoard>,
+    stop: CancellationToken,
+    /// Taken when the end was observed.
+    task: Option<JoinHandle<Result<()>>>,
+}
+
+impl WorkerHandle {
+    /// What the worker is doing now.
+    pub fn status(&self) -> WorkerStatus {
+        self.board.status()
+    }
+
+    /// Waits until everything that this worker may process has been processed once up to the newest record: each shard
+    /// it holds, and their children; what other living workers hold is theirs. A worker that gets no shard has caught up
+    /// after one lease time. Also returns when the worker ended. Cancelling is safe.
+    pub async fn caught_up(&self) {
+        let _ = self.board.watch_caught_up().wait_for(|caught_up| *caught_up).await; // an error: it ended
+    }
+
+    /// Stops gracefully: lets the batches under way finish, checkpoints (when automatic), gives the leases back, so that
+    /// other workers take over at once. What is not done by the deadline is cut off as by [`WorkerHandle::abort`], with
+    /// [`ErrorKind::Unavailable`]. Otherwise returns how the worker ended. Cancelling is safe: it goes on stopping in the
+    /// background, then without deadline.
+    pub async fn stop(mut self, deadline: Duration) -> Result<()> {
+        self.stop.cancel();
+        match tokio::time::timeout(deadline, self.ended()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let shards: Vec<_> =
+                    self.status().shards.iter().map(|shard| shard.shard.to_string()).collect();
+                self.abort();
+                let told = format!(
+                    "not stopped within {deadline:?}: {} still under work; cut off, their leases run out by themselves",
+                    shards.join(", ")
+                );
+                Err(Error::new(ErrorKind::Unavailable, told))
+            }
+        }
+    }
+
+    /// Waits until the worker ends by itself: by an error, or caught up when it was built so. Cancelling stops the
+    /// worker gracefully in the background.
+    pub async fn join(mut self) -> Result<()> {
+        self.ended().await
+    }
+
+    /// Ends at once, as a crash would: nothing is checkpointed, no lease is given back; others take over when the leases
+    /// have run out. Processors are dropped at their next await.
+    pub fn abort(mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    async fn ended(&mut self) -> Result<()> {
+        let Some(task) = &mut self.task else { return Ok(()) };
+        let ended = task.await;
+        self.task = None;
+        ended.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Internal, format!("the worker broke off: {error}")))
+        })
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

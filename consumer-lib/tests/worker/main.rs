@@ -1,0 +1,8 @@
+//! Workers against a broker that lives in the test: leases, shards, faults, in real time with short leases.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking, also outside of test functions
+
+mod fake;
+mod leases;
+mod probe;
+mod shards;
