@@ -1,0 +1,480 @@
+//! A lane: everything of one shard between putting and acknowledgement, in order.
+//!
+//! ```text
+//!  put ─► aggregator ─► sealed ─► flights: AtBroker ──answer──► resolved
+//!         (open batch)  batches              │  ▲
+//!                                  lost, refused│ sent again, oldest first
+//!                                            ▼  │
+//!                                          Waiting            shard closed: Refused ─► routed anew (shard_map)
+//! ```
+//!
+//! Bounded by the limiter's memory and, unanswered, by `batches_in_flight`. Locked for moments only, never across an await;
+//! who sends and what an answer means is decided elsewhere (sender, retrier).
+
+use crate::aggregator::{Aggregator, Batch, Terms};
+use crate::error::Error;
+use crate::retrier::{self, BACKOFF, Decision};
+use crate::sender::Connection;
+use crate::stats::Counters;
+use crate::ticket::{Completion, Placed, Ticket};
+use rand::Rng;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidemill_types::limits::PRODUCER_BATCHES_IN_FLIGHT_MAX;
+use tidemill_types::{Frame, Record, SequenceIndex, Shard, ShardMapVersion, StreamName, TimestampMs};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// What the broker says of a stored batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) first: SequenceIndex,
+    pub(crate) arrival: TimestampMs,
+    pub(crate) duplicate: bool,
+}
+
+/// Why a lane takes no record.
+pub(crate) enum Gone {
+    /// The stream's routes have changed: route again.
+    Moved,
+    /// For good.
+    Ended(Error),
+}
+
+/// What there is to send.
+pub(crate) enum Next {
+    Batch(Frame),
+    /// Not before this moment.
+    Later(Instant),
+    /// Nothing until something happens to the lane.
+    Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Free,
+    /// The shard takes no more: only batches of which an attempt is unanswered are sent, to learn their outcome.
+    Rerouting,
+}
+
+/// Which batch is next.
+#[derive(Clone, Copy)]
+enum Pick {
+    /// The flight at this place, again.
+    Again(usize),
+    /// The first sealed one.
+    Sealed,
+}
+
+enum Phase {
+    Open,
+    Moved,
+    Ended(Error),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Sent under this request id.
+    Broker(u64),
+    /// To be sent again.
+    Waiting,
+    /// Certainly not stored by this shard; to be routed anew.
+    Refused,
+}
+
+struct Flight {
+    batch: Batch,
+    at: At,
+}
+
+struct State {
+    phase: Phase,
+    aggregator: Aggregator,
+    sealed: VecDeque<Batch>,
+    flights: VecDeque<Flight>,
+    sending: Sending,
+    /// Refusals in a row.
+    refusals: u32,
+    /// A batch was refused: nothing is sent before this moment.
+    hold: Option<Instant>,
+    /// In the connection's queue of lanes that have something to send, or held back by it.
+    queued: bool,
+    /// In the collector's queue.
+    lingering: bool,
+}
+
+/// The lane of one shard.
+pub(crate) struct Lane {
+    pub(crate) stream: StreamName,
+    pub(crate) shard: Shard,
+    pub(crate) connection: Arc<Connection>,
+    /// A flight was answered or lost.
+    pub(crate) changed: Notify,
+    map_version: AtomicU64,
+    in_flight_max: usize,
+    counters: Arc<Counters>,
+    state: Mutex<State>,
+}
+
+/// What a lane is made for.
+pub(crate) struct Place {
+    pub(crate) stream: StreamName,
+    pub(crate) shard: Shard,
+    pub(crate) map_version: ShardMapVersion,
+    pub(crate) connection: Arc<Connection>,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        place: Place,
+        terms: Terms,
+        in_flight_max: usize,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let state = State {
+            phase: Phase::Open,
+            aggregator: Aggregator::new(terms),
+            sealed: VecDeque::new(),
+            flights: VecDeque::new(),
+            sending: Sending::Free,
+            refusals: 0,
+            hold: None,
+            queued: false,
+            lingering: false,
+        };
+        Arc::new(Self {
+            stream: place.stream,
+            shard: place.shard,
+            connection: place.connection,
+            changed: Notify::new(),
+            map_version: AtomicU64::new(place.map_version.get()),
+            in_flight_max,
+            counters,
+            state: Mutex::new(state),
+        })
+    }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn map_version(&self) -> ShardMapVersion {
+        ShardMapVersion::new(self.map_version.load(Ordering::Relaxed))
+    }
+    pub(crate) fn set_map_version(&self, version: ShardMapVersion) {
+        self.map_version.store(version.get(), Ordering::Relaxed);
+    }
+
+    /// Takes a record that is charged to the limiter. The second value is when the collector must look at this lane.
+    pub(crate) fn push(self: &Arc<Self>, record: &Record) -> Result<(Ticket, Option<Instant>), Gone> {
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Open => {}
+            Phase::Moved => return Err(Gone::Moved),
+            Phase::Ended(error) => return Err(Gone::Ended(error.clone())),
+        }
+        let State { aggregator, sealed, .. } = &mut *state;
+        let batches = sealed.len();
+        let ticket = aggregator.push(record, sealed);
+        let since = if state.lingering { None } else { state.aggregator.open_since() };
+        state.lingering |= since.is_some();
+        if state.sealed.len() > batches {
+            self.enqueue(&mut state);
+        }
+        Ok((ticket, since))
+    }
+
+    /// Seals the open batch if it is as old as `opened_before`; else tells since when it is open.
+    pub(crate) fn linger(self: &Arc<Self>, opened_before: Instant) -> Option<Instant> {
+        let mut state = self.lock();
+        let since = state.aggregator.open_since().filter(|since| *since > opened_before);
+        if since.is_none() {
+            state.seal();
+            self.enqueue(&mut state);
+        }
+        state.lingering = since.is_some();
+        since
+    }
+
+    /// Lets the connection know that there may be something to send.
+    pub(crate) fn wake(self: &Arc<Self>) {
+        let mut state = self.lock();
+        self.enqueue(&mut state);
+    }
+    fn enqueue(self: &Arc<Self>, state: &mut State) {
+        if !state.queued && state.pick(self.in_flight_max).is_some() {
+            state.queued = true;
+            self.connection.enqueue(self.clone());
+        }
+    }
+
+    /// Takes the next batch to send, under `request`. Called by the connection when it has taken the lane from its queue;
+    /// a lane that must wait ([`Next::Later`]) is put back there by the connection itself.
+    pub(crate) fn next(self: &Arc<Self>, request: u64, now: Instant) -> Next {
+        let mut state = self.lock();
+        if let Some(until) = state.hold.filter(|until| now < *until) {
+            return Next::Later(until);
+        }
+        state.hold = None;
+        state.queued = false;
+        let Some(pick) = state.pick(self.in_flight_max) else { return Next::Nothing };
+        let frame = state.send(pick, request);
+        self.enqueue(&mut state);
+        Next::Batch(frame)
+    }
+
+    /// The broker's answer to `request`. Tells when the shard turned out to be closed.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        request: u64,
+        outcome: Result<Appended, tidemill_proto::Error>,
+        (at, now): (TimestampMs, Instant),
+        rng: &mut impl Rng,
+    ) -> Option<Decision> {
+        let mut state = self.lock();
+        let position = state.flights.iter().position(|flight| flight.at == At::Broker(request))?;
+        let decision = match outcome {
+            Ok(appended) => {
+                let flight = state.flights.remove(position).expect("found above");
+                state.refusals = 0;
+                self.acknowledge(flight.batch, appended);
+                None
+            }
+            Err(cause) => {
+                let flight = &mut state.flights[position];
+                flight.batch.attempts.failed(at, &cause);
+                let mut decision = retrier::decide(cause.kind());
+                if decision == Decision::Reroute && flight.batch.uncertain {
+                    decision = Decision::Fail;
+                    state.sending = Sending::Rerouting;
+                }
+                state.refuse(position, decision, &cause, now, rng, &self.counters);
+                Some(if state.sending == Sending::Rerouting { Decision::Reroute } else { decision })
+            }
+        };
+        self.enqueue(&mut state);
+        drop(state);
+        self.changed.notify_one();
+        decision
+    }
+    fn acknowledge(&self, batch: Batch, appended: Appended) {
+        self.counters.acknowledged(batch.records(), batch.bytes());
+        let number = self.shard.number(appended.first, appended.arrival);
+        let (attempts, duplicate) = (batch.attempts.made(), appended.duplicate);
+        batch.owed.resolve(Ok(Placed { shard: self.shard.id, number, attempts, duplicate }));
+    }
+
+    /// The call broke: what was unanswered is sent again, in order.
+    pub(crate) fn lost(self: &Arc<Self>, at: TimestampMs, cause: &tidemill_proto::Error) {
+        let mut state = self.lock();
+        for flight in state.flights.iter_mut().filter(|flight| matches!(flight.at, At::Broker(_))) {
+            flight.at = At::Waiting;
+            flight.batch.uncertain = true;
+            flight.batch.attempts.failed(at, cause);
+            self.counters.retried();
+        }
+        self.enqueue(&mut state);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Fails what has passed its deadline.
+    pub(crate) fn expire(self: &Arc<Self>, now: Instant) {
+        let mut state = self.lock();
+        let late = |batch: &Batch| batch.deadline <= now;
+        let flying: Vec<_> = drain_where(&mut state.flights, |flight| late(&flight.batch))
+            .map(|flight| (flight.batch, matches!(flight.at, At::Broker(_))))
+            .collect();
+        let sealed: Vec<_> = drain_where(&mut state.sealed, late).map(|batch| (batch, false)).collect();
+        if flying.is_empty() && sealed.is_empty() {
+            return;
+        }
+        self.enqueue(&mut state);
+        drop(state);
+        let connection = self.connection.last_error();
+        for (batch, at_broker) in flying.into_iter().chain(sealed) {
+            let error = retrier::expiry(&batch, at_broker, connection.as_ref());
+            self.counters.failed(batch.records());
+            batch.owed.resolve(Err(error));
+        }
+        self.changed.notify_one();
+    }
+
+    /// Stops sending new batches: the shard takes no more.
+    pub(crate) fn stop(&self) {
+        self.lock().sending = Sending::Rerouting;
+    }
+    /// Sends again: the shard is open after all.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.sending == Sending::Rerouting {
+            state.sending = Sending::Free;
+            for flight in state.flights.iter_mut().filter(|flight| flight.at == At::Refused) {
+                flight.at = At::Waiting;
+            }
+        }
+        self.enqueue(&mut state);
+    }
+    /// Whether nothing is unanswered: what is left is certainly not stored by this shard.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.lock();
+        !state.flights.iter().any(|flight| matches!(flight.at, At::Broker(_)) || flight.batch.uncertain)
+    }
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.flights.is_empty() && state.sealed.is_empty() && state.aggregator.open_since().is_none()
+    }
+
+    /// Whether it waits for new routes.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().sending == Sending::Rerouting
+    }
+
+    /// Begins to move everything elsewhere. Whoever puts here meanwhile waits, so be quick.
+    pub(crate) fn vacate(&self) -> Vacating<'_> {
+        Vacating(self.lock())
+    }
+    /// Takes records of a closed shard, in order, before anything is put here; then [`Lane::send_all`].
+    pub(crate) fn adopt(&self, add: impl FnOnce(&mut Aggregator, &mut VecDeque<Batch>)) {
+        let State { aggregator, sealed, .. } = &mut *self.lock();
+        add(aggregator, sealed);
+    }
+    /// Seals the open batch and sends it with all others.
+    pub(crate) fn send_all(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.seal();
+        self.enqueue(&mut state);
+    }
+
+    /// Fails everything, now and later.
+    pub(crate) fn end(&self, error: &Error) {
+        let (flights, sealed) = {
+            let mut state = self.lock();
+            state.seal();
+            if !matches!(state.phase, Phase::Moved) {
+                state.phase = Phase::Ended(error.clone());
+            }
+            (std::mem::take(&mut state.flights), std::mem::take(&mut state.sealed))
+        };
+        let flights = flights.into_iter().map(|flight| {
+            let asked = matches!(flight.at, At::Broker(_));
+            (flight.batch, asked)
+        });
+        for (mut batch, asked) in flights.chain(sealed.into_iter().map(|batch| (batch, false))) {
+            batch.uncertain |= asked;
+            let cause = tidemill_proto::Error::new(error.kind(), error.message());
+            self.counters.failed(batch.records());
+            let told = retrier::refusal(&batch, &cause);
+            batch.owed.resolve(Err(told));
+        }
+        self.changed.notify_one();
+    }
+
+    /// Seals the open batch and tells what all unresolved tickets wait on.
+    pub(crate) fn flush(self: &Arc<Self>, into: &mut Vec<Arc<Completion>>) {
+        let mut state = self.lock();
+        state.seal();
+        state.flights.iter().for_each(|flight| flight.batch.owed.completions(into));
+        state.sealed.iter().for_each(|batch| batch.owed.completions(into));
+        if let Some(owed) = state.aggregator.owed() {
+            owed.completions(into);
+        }
+        self.enqueue(&mut state);
+    }
+}
+
+/// A lane that is being moved.
+pub(crate) struct Vacating<'a>(MutexGuard<'a, State>);
+
+impl Vacating<'_> {
+    /// Everything that is not acknowledged, in order.
+    pub(crate) fn batches(&mut self) -> Vec<Batch> {
+        self.0.seal();
+        let flights = std::mem::take(&mut self.0.flights).into_iter().map(|flight| flight.batch);
+        flights.chain(std::mem::take(&mut self.0.sealed)).collect()
+    }
+    /// The new routes are in force: whoever waits routes again.
+    pub(crate) fn moved(mut self) {
+        self.0.phase = Phase::Moved;
+    }
+}
+
+impl State {
+    fn seal(&mut self) {
+        self.aggregator.seal(&mut self.sealed);
+    }
+    /// What may be sent now, but for a hold.
+    fn pick(&self, in_flight_max: usize) -> Option<Pick> {
+        // after a refusal the oldest goes alone, when all that was under way is answered: nothing overtakes it again
+        if self.refusals > 0 && self.flights.iter().any(|flight| matches!(flight.at, At::Broker(_))) {
+            return None;
+        }
+        let rerouting = self.sending == Sending::Rerouting;
+        let again = |flight: &Flight| flight.at == At::Waiting && (!rerouting || flight.batch.uncertain);
+        if let Some(at) = self.flights.iter().position(again) {
+            return Some(Pick::Again(at));
+        }
+        let next = self.sealed.front()?.number();
+        // the broker recognises a repetition only so far back
+        let oldest = self.flights.front().map_or(next, |flight| flight.batch.number());
+        let in_window = next < oldest + PRODUCER_BATCHES_IN_FLIGHT_MAX as u64;
+        (!rerouting && in_window && self.flights.len() < in_flight_max).then_some(Pick::Sealed)
+    }
+    fn send(&mut self, pick: Pick, request: u64) -> Frame {
+        let at = match pick {
+            Pick::Again(at) => at,
+            Pick::Sealed => {
+                let batch = self.sealed.pop_front().expect("it was picked");
+                self.flights.push_back(Flight { batch, at: At::Waiting });
+                self.flights.len() - 1
+            }
+        };
+        let flight = &mut self.flights[at];
+        flight.at = At::Broker(request);
+        flight.batch.attempts.sent();
+        flight.batch.frame.clone()
+    }
+
+    fn refuse(
+        &mut self,
+        position: usize,
+        decision: Decision,
+        cause: &tidemill_proto::Error,
+        now: Instant,
+        rng: &mut impl Rng,
+        counters: &Counters,
+    ) {
+        let flight = &mut self.flights[position];
+        match decision {
+            Decision::Again => {
+                flight.at = At::Waiting;
+                flight.batch.uncertain |= cause.kind().outcome() == tidemill_proto::Outcome::Unknown;
+                self.refusals = self.refusals.saturating_add(1);
+                self.hold = Some(now + BACKOFF.wait(self.refusals, rng));
+                counters.retried();
+            }
+            Decision::Reroute => {
+                flight.at = At::Refused;
+                self.sending = Sending::Rerouting;
+            }
+            Decision::Fail => {
+                let flight = self.flights.remove(position).expect("the caller found it");
+                let error = retrier::refusal(&flight.batch, cause);
+                counters.failed(flight.batch.records());
+                flight.batch.owed.resolve(Err(error));
+            }
+        }
+    }
+}
+
+/// Takes out what matches, keeping the order of the rest.
+fn drain_where<T>(queue: &mut VecDeque<T>, matches: impl Fn(&T) -> bool) -> impl Iterator<Item = T> {
+    let mut taken = Vec::new();
+    if queue.iter().any(&matches) {
+        let mut kept = VecDeque::with_capacity(queue.len());
+        for item in queue.drain(..) {
+            if matches(&item) { taken.push(item) } else { kept.push_back(item) }
+        }
+        *queue = kept;
+    }
+    taken.into_iter()
+}

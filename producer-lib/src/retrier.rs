@@ -1,0 +1,66 @@
+//! The retrier: what to do with a batch after a failed attempt, and how to tell it when nothing more is done. Pure.
+
+use crate::aggregator::Batch;
+use crate::error::Error;
+use std::time::Duration;
+use tidemill_proto::client::Backoff;
+use tidemill_proto::{ErrorKind, Outcome};
+
+/// Waits between attempts of a batch or of a connection. Attempts are bounded by the record's deadline alone.
+pub(crate) const BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(10), cap: Duration::from_secs(1), attempts_max: u32::MAX };
+
+/// What a failed attempt calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Send it again, under the same number, after a wait.
+    Again,
+    /// The shard takes no more: look at the shards and route the records anew. This attempt wrote nothing.
+    Reroute,
+    /// Tell the tickets.
+    Fail,
+}
+
+/// Decides by the kind of the failure. A batch that is numbered may be sent again even after an unknown outcome.
+pub(crate) fn decide(kind: ErrorKind) -> Decision {
+    match kind {
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::UnknownOutcome => Decision::Again,
+        ErrorKind::ShardClosed | ErrorKind::NotFound => Decision::Reroute,
+        _ => Decision::Fail,
+    }
+}
+
+/// What the tickets of a batch are told after its last attempt. `at_broker`: an attempt is still unanswered.
+pub(crate) fn refusal(batch: &Batch, cause: &tidemill_proto::Error) -> Error {
+    let (kind, told) = certain(batch.uncertain, cause.kind(), cause.message());
+    Error::with_history(kind, told, &batch.attempts)
+}
+
+/// What the tickets of a batch are told that was not acknowledged in time.
+pub(crate) fn expiry(batch: &Batch, at_broker: bool, connection: Option<&tidemill_proto::Error>) -> Error {
+    let tried = match batch.attempts.made() {
+        0 => "it was never sent".to_owned(),
+        made => format!("it was sent {made} times"),
+    };
+    let (kind, cause) = match (batch.attempts.last(), connection) {
+        _ if at_broker => (ErrorKind::UnknownOutcome, "the last attempt is not answered".to_owned()),
+        (_, Some(error)) => (error.kind(), error.message().to_owned()),
+        (Some(attempt), None) => (attempt.kind, attempt.cause.clone()),
+        (None, None) => (ErrorKind::Unavailable, "the broker takes batches too slowly".to_owned()),
+    };
+    // what is true of the last cause need not be true of the batch
+    let kind = if batch.attempts.made() == 0 { ErrorKind::Unavailable } else { kind };
+    let told = format!("the record was not acknowledged within its deadline; {tried}; last cause: {cause}");
+    let (kind, told) = certain(batch.uncertain || at_broker, kind, &told);
+    Error::with_history(kind, told, &batch.attempts)
+}
+
+/// A batch of which an attempt may have been stored never fails as if none was.
+fn certain(uncertain: bool, kind: ErrorKind, message: &str) -> (ErrorKind, String) {
+    if uncertain && kind.outcome() == Outcome::NotDone {
+        let told =
+            format!("an earlier attempt was not answered, so the record may be stored; then: {message}");
+        return (ErrorKind::UnknownOutcome, told);
+    }
+    (kind, message.to_owned())
+}

@@ -1,0 +1,265 @@
+//! Tickets: the promise of an answer to each record, kept exactly once.
+//!
+//! All tickets of a batch share one [`Completion`]; a ticket is its place therein. Whoever owes the answers holds an
+//! [`Obligation`], which is used up by resolving it; one that is dropped instead (a task that ended, a runtime that went
+//! down) resolves its tickets as failed. So a ticket cannot hang and cannot be answered twice.
+//!
+//! ```text
+//!  Pending ──resolve_all──► Whole(verdict of the batch)
+//!     └──resolve_one──► Each(slots) ──…──► every slot filled      (a batch that was split over several shards)
+//! ```
+
+use crate::error::{Error, Result};
+use crate::limiter::Limiter;
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tidemill_proto::ErrorKind;
+use tidemill_types::{SequenceNumber, ShardId};
+
+/// Where a record was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Placed {
+    /// The shard that took it.
+    pub shard: ShardId,
+    /// Its sequence number there.
+    pub number: SequenceNumber,
+    /// How often it was sent until it was acknowledged; 1 when nothing failed.
+    pub attempts: u32,
+    /// An earlier attempt had stored it and its acknowledgement was lost; this is that attempt's place.
+    pub duplicate: bool,
+}
+
+impl Placed {
+    fn plus(self, count: u32) -> Self {
+        Self { number: self.number.plus(u64::from(count)), ..self }
+    }
+}
+
+/// What became of a batch: the place of its first record, the others following it, or why all of them failed.
+pub(crate) type Verdict = Result<Placed>;
+
+/// Resolves to the place of one record, once it is stored as durably as the broker promises, or to why it is not.
+///
+/// Await it, or drop it: the record is sent either way, and [`Producer::flush`](crate::Producer::flush) reports failures of
+/// dropped tickets too. Always resolves: at the latest when the record's deadline has passed or the producer is gone.
+/// Cancelling an await loses nothing; the ticket may be awaited again by reference.
+#[must_use = "the record is sent anyway, but only the ticket tells whether it was stored"]
+pub struct Ticket {
+    completion: Arc<Completion>,
+    index: u32,
+}
+
+impl Ticket {
+    pub(crate) fn new(completion: Arc<Completion>, index: u32) -> Self {
+        Self { completion, index }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Placed>;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.completion.poll_one(self.index, context.waker())
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Completion(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    outcome: Outcome,
+    /// Who waits for one ticket, by its place.
+    waiting: HashMap<u32, Waker>,
+    /// Who waits for all of them.
+    waiting_for_all: Vec<Waker>,
+}
+
+#[derive(Default)]
+enum Outcome {
+    #[default]
+    Pending,
+    Whole(Verdict),
+    Each {
+        slots: Vec<Option<Result<Placed>>>,
+        left: usize,
+    },
+}
+
+impl Completion {
+    fn resolve_all(&self, verdict: Verdict) {
+        let wakers = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            assert!(matches!(state.outcome, Outcome::Pending), "a batch is resolved once");
+            state.outcome = Outcome::Whole(verdict);
+            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.waiting_for_all))
+        };
+        wakers.0.into_values().chain(wakers.1).for_each(Waker::wake);
+    }
+
+    fn resolve_one(&self, index: u32, of: u32, result: Result<Placed>) {
+        let wakers = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(state.outcome, Outcome::Pending) {
+                state.outcome = Outcome::Each { slots: vec![None; of as usize], left: of as usize };
+            }
+            let Outcome::Each { slots, left } = &mut state.outcome else {
+                panic!("a batch is resolved whole or one by one");
+            };
+            assert!(slots[index as usize].replace(result).is_none(), "a ticket is resolved once");
+            *left -= 1;
+            let all = if *left == 0 { std::mem::take(&mut state.waiting_for_all) } else { Vec::new() };
+            (state.waiting.remove(&index), all)
+        };
+        wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
+    }
+
+    fn poll_one(&self, index: u32, waker: &Waker) -> Poll<Result<Placed>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.outcome {
+            Outcome::Whole(verdict) => return Poll::Ready(verdict.clone().map(|first| first.plus(index))),
+            Outcome::Each { slots, .. } => {
+                if let Some(result) = &slots[index as usize] {
+                    return Poll::Ready(result.clone());
+                }
+            }
+            Outcome::Pending => {}
+        }
+        state.waiting.insert(index, waker.clone());
+        Poll::Pending
+    }
+
+    /// Waits until every ticket is resolved; tells the first failure, if any.
+    pub(crate) async fn all_resolved(&self) -> Result<()> {
+        std::future::poll_fn(|context| {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match &state.outcome {
+                Outcome::Whole(verdict) => return Poll::Ready(verdict.clone().map(drop)),
+                Outcome::Each { slots, left: 0 } => {
+                    let failed = slots.iter().flatten().find_map(|result| result.as_ref().err());
+                    return Poll::Ready(failed.map_or(Ok(()), |error| Err(error.clone())));
+                }
+                _ => {}
+            }
+            let waker = context.waker();
+            if !state.waiting_for_all.iter().any(|known| known.will_wake(waker)) {
+                state.waiting_for_all.push(waker.clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// One record's place in the completion it was first promised in.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    completion: Arc<Completion>,
+    index: u32,
+    of: u32,
+}
+
+enum Origins {
+    /// The records of the batch, in order, are those of the completion.
+    Own(Arc<Completion>),
+    /// The records came from other batches.
+    Moved(Vec<Origin>),
+    /// Resolved, or moved on.
+    Settled,
+}
+
+/// The duty to answer the tickets of a batch and to give its memory back.
+pub(crate) struct Obligation {
+    origins: Origins,
+    charge: usize,
+    limiter: Arc<Limiter>,
+}
+
+impl Obligation {
+    /// For records that are put now.
+    pub(crate) fn own(limiter: Arc<Limiter>) -> Self {
+        Self { origins: Origins::Own(Arc::default()), charge: 0, limiter }
+    }
+    /// For records that come from other batches.
+    pub(crate) fn moved(limiter: Arc<Limiter>) -> Self {
+        Self { origins: Origins::Moved(Vec::new()), charge: 0, limiter }
+    }
+    /// Takes on the record at `index`, already charged to the limiter.
+    pub(crate) fn add_own(&mut self, index: u32, charge: usize) -> Ticket {
+        self.charge += charge;
+        match &self.origins {
+            Origins::Own(completion) => Ticket::new(completion.clone(), index),
+            _ => panic!("records that are put now go to batches of their own"),
+        }
+    }
+    /// Takes on a record of another batch.
+    pub(crate) fn add_moved(&mut self, origin: Origin, charge: usize) {
+        self.charge += charge;
+        match &mut self.origins {
+            Origins::Moved(origins) => origins.push(origin),
+            _ => panic!("moved records go to batches of their own"),
+        }
+    }
+    /// Answers all tickets.
+    pub(crate) fn resolve(mut self, verdict: Verdict) {
+        self.settle(verdict);
+    }
+    /// Hands the `count` records on, one by one; their charges go with them.
+    pub(crate) fn into_origins(mut self, count: u32) -> Vec<Origin> {
+        self.charge = 0;
+        match std::mem::replace(&mut self.origins, Origins::Settled) {
+            Origins::Own(completion) => {
+                (0..count).map(|index| Origin { completion: completion.clone(), index, of: count }).collect()
+            }
+            Origins::Moved(origins) => origins,
+            Origins::Settled => Vec::new(),
+        }
+    }
+    /// The completions that its tickets wait on, without immediate repetition.
+    pub(crate) fn completions(&self, into: &mut Vec<Arc<Completion>>) {
+        match &self.origins {
+            Origins::Own(completion) => into.push(completion.clone()),
+            Origins::Moved(origins) => {
+                for origin in origins {
+                    if !into.last().is_some_and(|last| Arc::ptr_eq(last, &origin.completion)) {
+                        into.push(origin.completion.clone());
+                    }
+                }
+            }
+            Origins::Settled => {}
+        }
+    }
+
+    fn settle(&mut self, verdict: Verdict) {
+        // first: who sees a ticket resolved finds its memory given back
+        self.limiter.release(std::mem::take(&mut self.charge));
+        match std::mem::replace(&mut self.origins, Origins::Settled) {
+            Origins::Own(completion) => completion.resolve_all(verdict),
+            Origins::Moved(origins) => {
+                for (position, origin) in (0..).zip(origins) {
+                    let placed = verdict.clone().map(|first| first.plus(position));
+                    origin.completion.resolve_one(origin.index, origin.of, placed);
+                }
+            }
+            Origins::Settled => {}
+        }
+    }
+}
+
+impl Drop for Obligation {
+    fn drop(&mut self) {
+        if !matches!(self.origins, Origins::Settled) {
+            let message = "the producer ended before it learned whether the record was stored; close it before dropping it";
+            self.settle(Err(Error::new(ErrorKind::UnknownOutcome, message)));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! How a producer begins, fills up, gives up and ends.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+mod fake;
+
+use fake::{FakeBroker, Fault};
+use std::time::Duration;
+use tidemill_producer::{Config, ErrorKind, PartitionKey, Producer, Record};
+use tokio::time::{Instant, timeout};
+
+const MIB: usize = 1 << 20;
+
+fn record(bytes: usize) -> Record {
+    Record::new(PartitionKey::new("k").unwrap(), vec![0; bytes]).unwrap()
+}
+
+async fn broker() -> FakeBroker {
+    let broker = FakeBroker::start().await;
+    broker.model().create("s", 2);
+    broker
+}
+
+fn config(broker: &FakeBroker) -> Config {
+    Config::new(&broker.url()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_memory_makes_put_wait_and_try_put_give_the_record_back() {
+    let broker = broker().await;
+    broker.model().always = Some(Fault::Silence);
+    let producer = Producer::new(config(&broker).memory_bytes(16 * MIB).unwrap()).await.unwrap();
+    let unopened = producer.try_put("s", record(1)).unwrap_err();
+    assert_eq!(unopened.error().kind(), ErrorKind::Unavailable);
+    producer.open("s").await.unwrap();
+    let mut tickets = Vec::new();
+    let refused = loop {
+        match producer.try_put("s", record(MIB)) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(tickets.len(), 15);
+    assert_eq!(refused.error().kind(), ErrorKind::Throttled);
+    let record_back = refused.into_record();
+    assert_eq!(record_back.data().len(), MIB);
+    assert!(
+        timeout(Duration::from_millis(100), producer.put("s", record_back)).await.is_err(),
+        "put did not wait"
+    );
+    assert!(producer.stats().memory_used_bytes <= 16 * MIB as u64);
+    // a cancelled put gave back what it had gathered
+    tickets.push(producer.try_put("s", record(MIB / 2)).unwrap());
+    producer.close_within(Duration::from_millis(10)).await.unwrap_err();
+    let mut unknown = 0;
+    for ticket in tickets {
+        match ticket.await.unwrap_err().kind() {
+            ErrorKind::UnknownOutcome => unknown += 1,
+            kind => assert_eq!(kind, ErrorKind::Unavailable, "it was never sent"),
+        }
+    }
+    assert_eq!(unknown, 8, "as many as may be in flight were sent");
+    assert_eq!(producer.stats().memory_used_bytes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_put_goes_on_when_memory_is_free_again() {
+    let broker = broker().await;
+    let producer = Producer::new(config(&broker).memory_bytes(16 * MIB).unwrap()).await.unwrap();
+    for _ in 0..60 {
+        drop(timeout(Duration::from_secs(10), producer.put("s", record(MIB))).await.unwrap().unwrap());
+        assert!(producer.stats().memory_used_bytes <= 16 * MIB as u64);
+    }
+    producer.close().await.unwrap();
+    assert_eq!(broker.model().stored("s").len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_always_refused_fails_with_its_history() {
+    let broker = broker().await;
+    broker.model().always = Some(Fault::Refuse(ErrorKind::Throttled));
+    let producer =
+        Producer::new(config(&broker).record_deadline(Duration::from_millis(400)).unwrap()).await.unwrap();
+    let began = Instant::now();
+    let error = producer.put("s", record(1)).await.unwrap().await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(error.kind(), ErrorKind::Throttled, "{error}");
+    assert!(error.attempts_made() > 1);
+    assert!(error.attempts().iter().all(|attempt| attempt.cause == "refused by the script"));
+    assert!(error.message().contains("refused by the script"), "{error}");
+    assert_eq!(producer.stats().failures, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_never_answers_leaves_the_outcome_unknown() {
+    let broker = broker().await;
+    broker.model().always = Some(Fault::Silence);
+    let producer =
+        Producer::new(config(&broker).record_deadline(Duration::from_millis(200)).unwrap()).await.unwrap();
+    let ticket = producer.put("s", record(1)).await.unwrap();
+    let error = timeout(Duration::from_secs(2), ticket).await.expect("the ticket hangs").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownOutcome, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_batch_fails_at_once_and_the_next_one_goes_through() {
+    let broker = broker().await;
+    broker.model().script = [Some(Fault::Refuse(ErrorKind::Invalid))].into();
+    let producer = Producer::connect(&broker.url()).await.unwrap();
+    let refused = producer.put("s", record(1)).await.unwrap().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.attempts_made()), (ErrorKind::Invalid, 1));
+    producer.put("s", record(1)).await.unwrap().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_not_there_or_was_deleted_is_not_found() {
+    let broker = broker().await;
+    let producer = Producer::connect(&broker.url()).await.unwrap();
+    assert_eq!(producer.put("other", record(1)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(producer.put("not a name", record(1)).await.unwrap_err().kind(), ErrorKind::Invalid);
+    producer.put("s", record(1)).await.unwrap().await.unwrap();
+    broker.model().streams.remove("s");
+    let error = producer.put("s", record(1)).await.unwrap().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    // a stream made anew under the name is found
+    broker.model().create("s", 1);
+    producer.put("s", record(1)).await.unwrap().await.unwrap();
+    assert_eq!(producer.stats().memory_used_bytes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flush_sends_what_lingers_and_waits_for_it() {
+    let broker = broker().await;
+    let producer = Producer::new(config(&broker).linger(Duration::from_secs(1)).unwrap()).await.unwrap();
+    drop(producer.put("s", record(1)).await.unwrap());
+    assert_eq!(broker.model().stored("s").len(), 0);
+    timeout(Duration::from_millis(700), producer.flush())
+        .await
+        .expect("flush waited for the linger")
+        .unwrap();
+    assert_eq!(broker.model().stored("s").len(), 1);
+    broker.model().always = Some(Fault::Refuse(ErrorKind::Invalid));
+    drop(producer.put("s", record(1)).await.unwrap());
+    assert_eq!(producer.flush().await.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_flushes_and_refuses_what_comes_after() {
+    let broker = broker().await;
+    let producer = Producer::new(config(&broker).linger(Duration::from_secs(1)).unwrap()).await.unwrap();
+    let other = producer.clone();
+    let ticket = producer.put("s", record(1)).await.unwrap();
+    producer.close().await.unwrap();
+    ticket.await.unwrap();
+    assert_eq!(other.put("s", record(1)).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(other.try_put("s", record(1)).unwrap_err().error().kind(), ErrorKind::Invalid);
+    other.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_the_last_producer_resolves_its_tickets() {
+    let broker = broker().await;
+    let producer = Producer::new(config(&broker).linger(Duration::from_secs(1)).unwrap()).await.unwrap();
+    let lingering = producer.put("s", record(1)).await.unwrap();
+    drop(producer.clone());
+    assert!(timeout(Duration::from_millis(50), async { producer.flush().await.unwrap() }).await.is_ok());
+    lingering.await.unwrap();
+    let lingering = producer.put("s", record(1)).await.unwrap();
+    drop(producer);
+    let error = timeout(Duration::from_secs(1), lingering).await.expect("the ticket hangs").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "it was never sent: {error}");
+}
+
+#[test]
+fn tickets_resolve_when_their_runtime_goes_down() {
+    let serving = tokio::runtime::Runtime::new().unwrap();
+    let broker = serving.block_on(broker());
+    broker.model().always = Some(Fault::Silence);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (producer, ticket) = runtime.block_on(async {
+        let producer = Producer::connect(&broker.url()).await.unwrap();
+        let ticket = producer.put("s", record(1)).await.unwrap();
+        (producer, ticket)
+    });
+    runtime.shutdown_background();
+    let outcome =
+        serving.block_on(async { timeout(Duration::from_secs(5), ticket).await }).expect("the ticket hangs");
+    assert!(outcome.is_err());
+    drop(producer);
+}
