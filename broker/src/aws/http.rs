@@ -103,7 +103,11 @@ async fn perform(
         );
         ApiError::new(Code::InternalFailure, message)
     };
-    tokio::time::timeout(ACTION_DEADLINE, acting).await.map_err(late).flatten()
+    let result = tokio::time::timeout(ACTION_DEADLINE, acting).await.map_err(late).flatten();
+    let told = result.as_ref().map_or_else(|error| error.code().name(), |_| "ok");
+    metrics::counter!("tidemill_kinesis_requests_total", "operation" => operation.name(), "result" => told)
+        .increment(1);
+    result
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -131,7 +135,7 @@ fn failure(encoding: Encoding, error: &ApiError) -> Response<Body> {
     reply
 }
 
-/// The body was not read to its end, so nothing more can be understood on an HTTP/1 connection.
+/// The body was not taken. Of one that is late the rest may never come, so its HTTP/1 connection ends.
 fn unread(error: &ApiError) -> Response<Body> {
     let mut reply = failure(Encoding::Json, error);
     if error.code() == Code::RequestTimeout {

@@ -224,3 +224,63 @@ impl Output for GetRecordsOutput {
         512 + self.records.iter().map(of_record).sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::codec::Encoding;
+    use tidemill_types::{HashKeyRange, SequenceIndex, Shard, ShardId, ShardState};
+
+    fn child(id: u32, parents: &[u32], range: HashKeyRange) -> ChildShard {
+        let mut parents = parents.iter().map(|id| ShardId::new(*id).unwrap());
+        ChildShard::from(Shard {
+            id: ShardId::new(id).unwrap(),
+            parent: parents.next(),
+            adjacent_parent: parents.next(),
+            range,
+            created: TimestampMs::new(0),
+            state: ShardState::Open,
+        })
+    }
+
+    /// The worked example of the API: the KCL refuses a reply with both or neither of iterator and children.
+    #[test]
+    fn the_end_of_a_closed_shard_names_its_children_instead_of_an_iterator() {
+        let halves = HashKeyRange::uniform(2);
+        let children = vec![child(1, &[0], halves[0]), child(2, &[0], halves[1])];
+        let output = GetRecordsOutput { records: Vec::new(), go_on: GoOn::In(children), millis_behind: 0 };
+        let text = String::from_utf8(Encoding::Json.encode(&output)).unwrap();
+        let lower = r#"{"StartingHashKey":"0","EndingHashKey":"170141183460469231731687303715884105727"}"#;
+        let upper = "\"170141183460469231731687303715884105728\",\"EndingHashKey\":\"340282366920938463463374607431768211455\"";
+        let first = format!(
+            r#"{{"ShardId":"shardId-000000000001","ParentShards":["shardId-000000000000"],"HashKeyRange":{lower}}}"#
+        );
+        let second = format!(
+            r#"{{"ShardId":"shardId-000000000002","ParentShards":["shardId-000000000000"],"HashKeyRange":{{"StartingHashKey":{upper}}}}}"#
+        );
+        assert_eq!(
+            text,
+            format!(r#"{{"Records":[],"ChildShards":[{first},{second}],"MillisBehindLatest":0}}"#)
+        );
+    }
+
+    #[test]
+    fn a_child_of_a_merge_names_both_parents() {
+        let merged = child(4, &[2, 3], HashKeyRange::ALL);
+        let text = String::from_utf8(Encoding::Json.encode(&merged)).unwrap();
+        assert!(text.contains(r#""ParentShards":["shardId-000000000002","shardId-000000000003"]"#), "{text}");
+    }
+
+    #[test]
+    fn a_record_is_written_with_its_arrival_in_seconds() {
+        let arrival = TimestampMs::new(1_700_000_000_123);
+        let (shard, index) = (ShardId::new(3).unwrap(), SequenceIndex::new(1).unwrap());
+        let number =
+            tidemill_types::SequenceNumber::new(TimestampMs::new(1_700_000_000_000), shard, index, arrival);
+        let record = ReadRecord { number, arrival, key: "a".into(), data: Bytes::from_static(b"hi") };
+        let expected = format!(
+            r#"{{"SequenceNumber":"{number}","ApproximateArrivalTimestamp":1700000000.123,"Data":"aGk=","PartitionKey":"a"}}"#
+        );
+        assert_eq!(String::from_utf8(Encoding::Json.encode(&record)).unwrap(), expected);
+    }
+}
