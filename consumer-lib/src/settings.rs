@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) prefetch_bytes: usize,
     pub(crate) batch_bytes: u32,
     pub(crate) until_caught_up: bool,
+    /// Feeds everything that is left to chance later.
+    pub(crate) seed: u64,
 }
 
 /// Collects the settings of a [`Worker`]; made by [`Worker::builder`]. Only the first three texts are needed.
@@ -167,6 +169,7 @@ impl WorkerBuilder {
             prefetch_bytes: self.prefetch_bytes,
             batch_bytes: u32::try_from(self.batch_bytes).expect("bounded above"),
             until_caught_up: self.until_caught_up,
+            seed: rand::random(),
         }))
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Desk {
     pub(crate) checkpointing: Checkpointing,
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) stop: CancellationToken,
+    /// Feeds the pauses.
+    pub(crate) seed: u64,
 }
 
 pub(crate) struct ShardTask<P> {
@@ -81,7 +83,7 @@ pub(crate) struct ShardTask<P> {
 
 impl<P: RecordProcessor> ShardTask<P> {
     pub(crate) fn new(desk: Desk, processor: P, reader: PushReader) -> Self {
-        let rng = StdRng::seed_from_u64(rand::random());
+        let rng = StdRng::seed_from_u64(desk.seed);
         let (processed, checkpoint_due) = (desk.start, Instant::now() + CHECKPOINT_INTERVAL);
         Self { desk, processor, reader, processed, checkpoint_due, rng }
     }

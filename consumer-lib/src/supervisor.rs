@@ -23,6 +23,8 @@ use crate::settings::Settings;
 use crate::shard_task::{Desk, ShardExit, ShardTask};
 use crate::status::{ShardBoard, WorkerBoard};
 use crate::store::{BrokerStore, LeaseRow, Take};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,7 @@ pub(crate) struct Supervisor<F> {
     free_since: BTreeMap<ShardRef, Instant>,
     outlook: Outlook,
     progress: Arc<Notify>,
+    rng: StdRng,
 }
 
 impl<P, F> Supervisor<F>
@@ -76,6 +79,7 @@ where
             leases: Arc::new(Leases::new(store)),
             connections: Connections::new(settings.endpoint.clone()),
             outlook: Outlook::new(settings.lease),
+            rng: StdRng::seed_from_u64(settings.seed),
             settings,
             factory,
             board,
@@ -122,7 +126,7 @@ where
                             contacted = true;
                             wait
                         }
-                        Err(error) if self.is_final(&error, contacted, begun.elapsed()) => return Err(error.into()),
+                        Err(error) if self.is_final(&error, contacted, begun.elapsed()) => return Err(self.told(error)),
                         Err(error) => self.trouble(&error),
                     };
                 }
@@ -144,6 +148,15 @@ where
             return kind == ErrorKind::NotFound && self.settings.until_caught_up;
         }
         kind != ErrorKind::Unavailable || elapsed > FIRST_CONTACT_DEADLINE
+    }
+
+    fn told(&self, error: tidemill_proto::Error) -> Error {
+        let told = Error::from(error);
+        if told.kind() != ErrorKind::Unavailable {
+            return told;
+        }
+        let endpoint = &self.settings.endpoint;
+        Error::new(told.kind(), format!("no answer from a broker at {endpoint}: {told}; is it running?"))
     }
 
     /// A round failed; tells, and says when to try again.
@@ -270,6 +283,7 @@ where
             from: position_behind(start),
             batch_bytes: self.settings.batch_bytes,
             prefetch_bytes: self.settings.prefetch_bytes,
+            seed: self.rng.random(),
         };
         let reader = PushReader::start(source, Arc::clone(&board));
         let desk = Desk {
@@ -281,6 +295,7 @@ where
             checkpointing: self.settings.checkpointing,
             board: Arc::clone(&board),
             stop: self.stop.clone(),
+            seed: self.rng.random(),
         };
         let processor = (self.factory)(&at);
         self.running.insert(at.clone(), Arc::clone(&hold));
@@ -318,10 +333,10 @@ where
     }
 
     /// A third of the lease time, a little varied, or when the first lease of another worker runs out.
-    fn until_next_round(&self, rows: &Rows) -> Duration {
+    fn until_next_round(&mut self, rows: &Rows) -> Duration {
         let others = rows.values().filter(|(row, _)| row.owner.as_ref() != Some(&self.settings.worker));
         let soonest = others.map(|(row, _)| row.expires_in_ms).filter(|ms| *ms > 0).min();
-        let regular = (self.settings.lease / 3).mul_f64(rand::random_range(0.85..=1.0));
+        let regular = (self.settings.lease / 3).mul_f64(self.rng.random_range(0.85..=1.0));
         let soonest = soonest.map_or(regular, |ms| Duration::from_millis(ms + 5));
         regular.min(soonest).max(ROUND_INTERVAL_MIN)
     }

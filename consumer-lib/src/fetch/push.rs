@@ -42,6 +42,8 @@ pub(crate) struct Source {
     pub(crate) from: Position,
     pub(crate) batch_bytes: u32,
     pub(crate) prefetch_bytes: usize,
+    /// Feeds the pauses.
+    pub(crate) seed: u64,
 }
 
 /// What came.
@@ -118,7 +120,7 @@ struct Pump {
 
 impl Pump {
     async fn run(mut self) {
-        let mut rng = StdRng::seed_from_u64(rand::random());
+        let mut rng = StdRng::seed_from_u64(self.source.seed);
         let mut failures = 0;
         loop {
             self.answered = false;

@@ -167,6 +167,31 @@ async fn a_stop_past_its_deadline_names_the_shard_and_cuts_it_off() {
 }
 
 #[tokio::test]
+async fn a_worker_that_comes_back_under_its_id_need_not_wait_for_its_own_leases() {
+    let (broker, log) = (FakeBroker::start(2).await, Log::default());
+    let long = Duration::from_secs(60);
+    let one = start(builder(&broker, "one").lease_duration(long), &log);
+    until("it has both", SOON, || broker.counts().get("one") == Some(&2)).await;
+    one.abort();
+    let made = broker.fill(0..2, 0..5);
+    let one = start(builder(&broker, "one").lease_duration(long), &log);
+    until("all is processed", SOON, || log.seen() == made).await;
+    one.stop(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_takes_no_more_than_it_may_and_others_take_the_rest() {
+    let (broker, log) = (FakeBroker::start(6).await, Log::default());
+    let small = start(builder(&broker, "small").leases_max(1), &log);
+    until("it has one", SOON, || broker.counts().get("small") == Some(&1)).await;
+    let big = start(builder(&broker, "big"), &log);
+    until("the other has the rest", SOON, || broker.counts().get("big") == Some(&5)).await;
+    assert_eq!(small.status().shards.len(), 1);
+    small.stop(SOON).await.unwrap();
+    big.stop(SOON).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stream_that_does_not_exist_is_told_at_once() {
     let broker = FakeBroker::start(1).await;
     let worker = Worker::builder(&broker.endpoint(), "app", "nothing").build().unwrap();

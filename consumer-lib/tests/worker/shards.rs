@@ -2,10 +2,11 @@
 
 use crate::fake::FakeBroker;
 use crate::probe::{Call, Conduct, LEASE, Log, builder, start, start_with, until};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tidemill_consumer::{Checkpoint, InitialPosition, ShardPhase};
+use tidemill_consumer::{Checkpoint, InitialPosition, ProcessError, Record, ShardPhase};
 use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -119,6 +120,32 @@ async fn a_panic_costs_only_the_lease_of_its_shard_which_is_taken_up_again() {
         "the other shard was disturbed"
     );
     worker.stop(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closure_is_called_for_each_record_in_order_and_again_for_the_one_that_failed() {
+    let broker = FakeBroker::start(1).await;
+    broker.append(0, &texts(0, 0..5));
+    let called = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::clone(&called);
+    let handle = move |record: Record| {
+        let text = String::from_utf8(record.data().to_vec()).unwrap();
+        let mut calls = calls.lock();
+        let fails = text == "0-3" && !calls.contains(&text);
+        calls.push(text);
+        async move { if fails { Err(ProcessError::new("told to fail")) } else { Ok(()) } }
+    };
+    let worker = builder(&broker, "one").until_caught_up(true).build().unwrap();
+    tokio::time::timeout(SOON, worker.for_each(handle, std::future::pending()))
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(*called.lock(), ["0-0", "0-1", "0-2", "0-3", "0-3", "0-4"]);
+    let checkpoint = broker.lease(0).checkpoint;
+    assert!(
+        matches!(checkpoint, Some(Checkpoint::At { number, .. }) if number.index().get() == 5),
+        "{checkpoint:?}"
+    );
 }
 
 #[tokio::test]
