@@ -34,18 +34,16 @@ impl LingerQueue {
     }
 }
 
-/// Runs until the producer ends.
+/// Runs until the producer ends it.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let linger = shared.config.linger;
     // deadlines are kept to a twentieth, or a quarter of a second
     let period =
         (shared.config.record_deadline / 20).clamp(Duration::from_millis(5), Duration::from_millis(250));
     let mut next_sweep = Instant::now() + period;
-    let mut ended = shared.ended();
     loop {
         let due = shared.linger.oldest().map(|since| since + linger);
         tokio::select! {
-            _ = ended.wait_for(|ended| *ended) => return,
             () = sleep_until(due.map_or(next_sweep, |due| due.min(next_sweep))) => {}
             () = shared.linger.begun.notified(), if due.is_none() => continue,
         }

@@ -220,7 +220,7 @@ impl Shared {
 
     /// Runs a task until it is done or the producer ends.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let mut ended = self.ended();
+        let mut ended = self.ended.subscribe();
         let guard = EndWith(Some(self.clone()));
         tokio::spawn(async move {
             tokio::select! {
@@ -231,11 +231,6 @@ impl Shared {
         });
     }
 
-    /// Becomes true when the producer ends.
-    pub(crate) fn ended(&self) -> watch::Receiver<bool> {
-        self.ended.subscribe()
-    }
-
     /// Fails what is not acknowledged and ends the tasks. The first call counts.
     fn end(&self, message: &str) {
         if self.ended.send_replace(true) {
@@ -244,5 +239,6 @@ impl Shared {
         self.closing.store(true, Ordering::Release);
         self.limiter.close();
         self.streams.end(&Error::new(ErrorKind::Unavailable, message));
+        self.maker.connections.iter().for_each(|connection| connection.end());
     }
 }

@@ -30,13 +30,13 @@ pub(crate) fn decide(kind: ErrorKind) -> Decision {
     }
 }
 
-/// What the tickets of a batch are told after its last attempt. `at_broker`: an attempt is still unanswered.
+/// What the tickets of a batch are told that is given up after `cause`.
 pub(crate) fn refusal(batch: &Batch, cause: &tidemill_proto::Error) -> Error {
     let (kind, told) = certain(batch.uncertain, cause.kind(), cause.message());
     Error::with_history(kind, told, &batch.attempts)
 }
 
-/// What the tickets of a batch are told that was not acknowledged in time.
+/// What the tickets of a batch are told that was not acknowledged in time. `at_broker`: an attempt is still unanswered.
 pub(crate) fn expiry(batch: &Batch, at_broker: bool, connection: Option<&tidemill_proto::Error>) -> Error {
     let tried = match batch.attempts.made() {
         0 => "it was never sent".to_owned(),
@@ -63,4 +63,26 @@ fn certain(uncertain: bool, kind: ErrorKind, message: &str) -> (ErrorKind, Strin
         return (ErrorKind::UnknownOutcome, told);
     }
     (kind, message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_wrote_nothing_here_is_routed_anew() {
+        assert_eq!(decide(ErrorKind::ShardClosed), Decision::Reroute);
+        assert_eq!(decide(ErrorKind::UnknownOutcome), Decision::Again);
+        assert_eq!(decide(ErrorKind::Conflict), Decision::Fail);
+    }
+
+    #[test]
+    fn a_batch_that_may_be_stored_never_fails_as_if_it_were_not() {
+        for kind in [ErrorKind::ShardClosed, ErrorKind::Throttled, ErrorKind::Conflict, ErrorKind::NotFound] {
+            let (told, message) = certain(true, kind, "the cause");
+            assert_eq!(told, ErrorKind::UnknownOutcome);
+            assert!(message.contains("the cause"));
+            assert_eq!(certain(false, kind, "the cause").0, kind);
+        }
+    }
 }

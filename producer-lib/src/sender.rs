@@ -58,17 +58,8 @@ impl Connection {
     }
 }
 
-/// Runs until the producer ends.
+/// Runs until the producer ends it.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Arc<Connection>, seed: u64) {
-    let mut ended = shared.ended();
-    tokio::select! {
-        _ = ended.wait_for(|ended| *ended) => {}
-        () = keep_sending(&shared, &connection, seed) => {}
-    }
-    connection.end();
-}
-
-async fn keep_sending(shared: &Arc<Shared>, connection: &Connection, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut failures = 0;
     loop {
@@ -77,7 +68,7 @@ async fn keep_sending(shared: &Arc<Shared>, connection: &Connection, seed: u64) 
         }
         let error = match grpc::open(&shared.config.endpoint).await {
             Ok((requests, answers)) => {
-                let mut session = Session::new(shared, connection, &mut rng);
+                let mut session = Session::new(&shared, &connection, &mut rng);
                 let error = session.run(&requests, answers).await;
                 if session.answered {
                     failures = 0;

@@ -11,9 +11,12 @@
 //! Bounded by the limiter's memory and, unanswered, by `batches_in_flight`. Locked for moments only, never across an await;
 //! who sends and what an answer means is decided elsewhere (sender, retrier).
 
+mod state;
+
+use self::state::{At, Phase, Sending, State, drain_where};
 use crate::aggregator::{Aggregator, Batch, Terms};
 use crate::error::Error;
-use crate::retrier::{self, BACKOFF, Decision};
+use crate::retrier::{self, Decision};
 use crate::sender::Connection;
 use crate::stats::Counters;
 use crate::ticket::{Completion, Placed, Ticket};
@@ -21,7 +24,6 @@ use rand::Rng;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidemill_types::limits::PRODUCER_BATCHES_IN_FLIGHT_MAX;
 use tidemill_types::{Frame, Record, SequenceIndex, Shard, ShardMapVersion, StreamName, TimestampMs};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -49,59 +51,6 @@ pub(crate) enum Next {
     Later(Instant),
     /// Nothing until something happens to the lane.
     Nothing,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    Free,
-    /// The shard takes no more: only batches of which an attempt is unanswered are sent, to learn their outcome.
-    Rerouting,
-}
-
-/// Which batch is next.
-#[derive(Clone, Copy)]
-enum Pick {
-    /// The flight at this place, again.
-    Again(usize),
-    /// The first sealed one.
-    Sealed,
-}
-
-enum Phase {
-    Open,
-    Moved,
-    Ended(Error),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// Sent under this request id.
-    Broker(u64),
-    /// To be sent again.
-    Waiting,
-    /// Certainly not stored by this shard; to be routed anew.
-    Refused,
-}
-
-struct Flight {
-    batch: Batch,
-    at: At,
-}
-
-struct State {
-    phase: Phase,
-    aggregator: Aggregator,
-    sealed: VecDeque<Batch>,
-    flights: VecDeque<Flight>,
-    sending: Sending,
-    /// Refusals in a row.
-    refusals: u32,
-    /// A batch was refused: nothing is sent before this moment.
-    hold: Option<Instant>,
-    /// In the connection's queue of lanes that have something to send, or held back by it.
-    queued: bool,
-    /// In the collector's queue.
-    lingering: bool,
 }
 
 /// The lane of one shard.
@@ -132,17 +81,6 @@ impl Lane {
         in_flight_max: usize,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let state = State {
-            phase: Phase::Open,
-            aggregator: Aggregator::new(terms),
-            sealed: VecDeque::new(),
-            flights: VecDeque::new(),
-            sending: Sending::Free,
-            refusals: 0,
-            hold: None,
-            queued: false,
-            lingering: false,
-        };
         Arc::new(Self {
             stream: place.stream,
             shard: place.shard,
@@ -151,7 +89,7 @@ impl Lane {
             map_version: AtomicU64::new(place.map_version.get()),
             in_flight_max,
             counters,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(terms)),
         })
     }
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -326,7 +264,8 @@ impl Lane {
 
     /// Whether it waits for new routes.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.lock().sending == Sending::Rerouting
+        let state = self.lock();
+        state.sending == Sending::Rerouting && matches!(state.phase, Phase::Open)
     }
 
     /// Begins to move everything elsewhere. Whoever puts here meanwhile waits, so be quick.
@@ -396,85 +335,4 @@ impl Vacating<'_> {
     pub(crate) fn moved(mut self) {
         self.0.phase = Phase::Moved;
     }
-}
-
-impl State {
-    fn seal(&mut self) {
-        self.aggregator.seal(&mut self.sealed);
-    }
-    /// What may be sent now, but for a hold.
-    fn pick(&self, in_flight_max: usize) -> Option<Pick> {
-        // after a refusal the oldest goes alone, when all that was under way is answered: nothing overtakes it again
-        if self.refusals > 0 && self.flights.iter().any(|flight| matches!(flight.at, At::Broker(_))) {
-            return None;
-        }
-        let rerouting = self.sending == Sending::Rerouting;
-        let again = |flight: &Flight| flight.at == At::Waiting && (!rerouting || flight.batch.uncertain);
-        if let Some(at) = self.flights.iter().position(again) {
-            return Some(Pick::Again(at));
-        }
-        let next = self.sealed.front()?.number();
-        // the broker recognises a repetition only so far back
-        let oldest = self.flights.front().map_or(next, |flight| flight.batch.number());
-        let in_window = next < oldest + PRODUCER_BATCHES_IN_FLIGHT_MAX as u64;
-        (!rerouting && in_window && self.flights.len() < in_flight_max).then_some(Pick::Sealed)
-    }
-    fn send(&mut self, pick: Pick, request: u64) -> Frame {
-        let at = match pick {
-            Pick::Again(at) => at,
-            Pick::Sealed => {
-                let batch = self.sealed.pop_front().expect("it was picked");
-                self.flights.push_back(Flight { batch, at: At::Waiting });
-                self.flights.len() - 1
-            }
-        };
-        let flight = &mut self.flights[at];
-        flight.at = At::Broker(request);
-        flight.batch.attempts.sent();
-        flight.batch.frame.clone()
-    }
-
-    fn refuse(
-        &mut self,
-        position: usize,
-        decision: Decision,
-        cause: &tidemill_proto::Error,
-        now: Instant,
-        rng: &mut impl Rng,
-        counters: &Counters,
-    ) {
-        let flight = &mut self.flights[position];
-        match decision {
-            Decision::Again => {
-                flight.at = At::Waiting;
-                flight.batch.uncertain |= cause.kind().outcome() == tidemill_proto::Outcome::Unknown;
-                self.refusals = self.refusals.saturating_add(1);
-                self.hold = Some(now + BACKOFF.wait(self.refusals, rng));
-                counters.retried();
-            }
-            Decision::Reroute => {
-                flight.at = At::Refused;
-                self.sending = Sending::Rerouting;
-            }
-            Decision::Fail => {
-                let flight = self.flights.remove(position).expect("the caller found it");
-                let error = retrier::refusal(&flight.batch, cause);
-                counters.failed(flight.batch.records());
-                flight.batch.owed.resolve(Err(error));
-            }
-        }
-    }
-}
-
-/// Takes out what matches, keeping the order of the rest.
-fn drain_where<T>(queue: &mut VecDeque<T>, matches: impl Fn(&T) -> bool) -> impl Iterator<Item = T> {
-    let mut taken = Vec::new();
-    if queue.iter().any(&matches) {
-        let mut kept = VecDeque::with_capacity(queue.len());
-        for item in queue.drain(..) {
-            if matches(&item) { taken.push(item) } else { kept.push_back(item) }
-        }
-        *queue = kept;
-    }
-    taken.into_iter()
 }

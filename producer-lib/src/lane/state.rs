@@ -1,0 +1,161 @@
+//! What a lane holds, and what of it may be sent: plain data under the lane's lock, decided without I/O.
+
+use crate::aggregator::{Aggregator, Batch, Terms};
+use crate::error::Error;
+use crate::retrier::{self, BACKOFF, Decision};
+use crate::stats::Counters;
+use rand::Rng;
+use std::collections::VecDeque;
+use tidemill_types::Frame;
+use tidemill_types::limits::PRODUCER_BATCHES_IN_FLIGHT_MAX;
+use tokio::time::Instant;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    Free,
+    /// The shard takes no more: only batches of which an attempt is unanswered are sent, to learn their outcome.
+    Rerouting,
+}
+
+/// Which batch is next.
+#[derive(Clone, Copy)]
+pub(super) enum Pick {
+    /// The flight at this place, again.
+    Again(usize),
+    /// The first sealed one.
+    Sealed,
+}
+
+pub(super) enum Phase {
+    Open,
+    Moved,
+    Ended(Error),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// Sent under this request id.
+    Broker(u64),
+    /// To be sent again.
+    Waiting,
+    /// Certainly not stored by this shard; to be routed anew.
+    Refused,
+}
+
+pub(super) struct Flight {
+    pub(super) batch: Batch,
+    pub(super) at: At,
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) aggregator: Aggregator,
+    pub(super) sealed: VecDeque<Batch>,
+    pub(super) flights: VecDeque<Flight>,
+    pub(super) sending: Sending,
+    /// Refusals in a row.
+    pub(super) refusals: u32,
+    /// A batch was refused: nothing is sent before this moment.
+    pub(super) hold: Option<Instant>,
+    /// In the connection's queue of lanes that have something to send, or held back by it.
+    pub(super) queued: bool,
+    /// In the collector's queue.
+    pub(super) lingering: bool,
+}
+
+impl State {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            phase: Phase::Open,
+            aggregator: Aggregator::new(terms),
+            sealed: VecDeque::new(),
+            flights: VecDeque::new(),
+            sending: Sending::Free,
+            refusals: 0,
+            hold: None,
+            queued: false,
+            lingering: false,
+        }
+    }
+    pub(super) fn seal(&mut self) {
+        self.aggregator.seal(&mut self.sealed);
+    }
+    /// What may be sent now, but for a hold.
+    pub(super) fn pick(&self, in_flight_max: usize) -> Option<Pick> {
+        // after a refusal the oldest goes alone, when all that was under way is answered: nothing overtakes it again
+        if self.refusals > 0 && self.flights.iter().any(|flight| matches!(flight.at, At::Broker(_))) {
+            return None;
+        }
+        let rerouting = self.sending == Sending::Rerouting;
+        let again = |flight: &Flight| flight.at == At::Waiting && (!rerouting || flight.batch.uncertain);
+        if let Some(at) = self.flights.iter().position(again) {
+            return Some(Pick::Again(at));
+        }
+        let next = self.sealed.front()?.number();
+        // the broker recognises a repetition only so far back
+        let oldest = self.flights.front().map_or(next, |flight| flight.batch.number());
+        let in_window = next < oldest + PRODUCER_BATCHES_IN_FLIGHT_MAX as u64;
+        (!rerouting && in_window && self.flights.len() < in_flight_max).then_some(Pick::Sealed)
+    }
+    pub(super) fn send(&mut self, pick: Pick, request: u64) -> Frame {
+        let at = match pick {
+            Pick::Again(at) => at,
+            Pick::Sealed => {
+                let batch = self.sealed.pop_front().expect("it was picked");
+                self.flights.push_back(Flight { batch, at: At::Waiting });
+                self.flights.len() - 1
+            }
+        };
+        let flight = &mut self.flights[at];
+        flight.at = At::Broker(request);
+        flight.batch.attempts.sent();
+        flight.batch.frame.clone()
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        position: usize,
+        decision: Decision,
+        cause: &tidemill_proto::Error,
+        now: Instant,
+        rng: &mut impl Rng,
+        counters: &Counters,
+    ) {
+        let flight = &mut self.flights[position];
+        match decision {
+            Decision::Again => {
+                flight.at = At::Waiting;
+                flight.batch.uncertain |= cause.kind().outcome() == tidemill_proto::Outcome::Unknown;
+                self.refusals = self.refusals.saturating_add(1);
+                self.hold = Some(now + BACKOFF.wait(self.refusals, rng));
+                counters.retried();
+            }
+            Decision::Reroute => {
+                flight.at = At::Refused;
+                self.sending = Sending::Rerouting;
+            }
+            Decision::Fail => {
+                let flight = self.flights.remove(position).expect("the caller found it");
+                let error = retrier::refusal(&flight.batch, cause);
+                counters.failed(flight.batch.records());
+                flight.batch.owed.resolve(Err(error));
+            }
+        }
+    }
+}
+
+/// Takes out what matches, keeping the order of the rest.
+pub(super) fn drain_where<T>(
+    queue: &mut VecDeque<T>,
+    matches: impl Fn(&T) -> bool,
+) -> impl Iterator<Item = T> {
+    let mut taken = Vec::new();
+    if queue.iter().any(&matches) {
+        let mut kept = VecDeque::with_capacity(queue.len());
+        for item in queue.drain(..) {
+            if matches(&item) { taken.push(item) } else { kept.push_back(item) }
+        }
+        *queue = kept;
+    }
+    taken.into_iter()
+}
