@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage. What a program may want goes to stdout (with `--json` as JSON), what a person
 //! may want to stderr. What it does not do: anything that a library of this workspace does; commands are thin users.
 
+mod bench;
 mod consume;
 mod demo;
 mod lines;
@@ -42,6 +43,8 @@ enum Command {
     Put(put::Args),
     /// Read records as a worker of an application
     Consume(consume::Args),
+    /// Measure how much a broker takes and gives, and how soon it answers
+    Bench(bench::Args),
 }
 
 /// Runs the command that this process was started with.
@@ -80,6 +83,7 @@ impl Cli {
             Command::Stream(args) => stream::run(args).await,
             Command::Put(args) => put::run(args).await,
             Command::Consume(args) => consume::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
         }
     }
 }
@@ -147,6 +151,9 @@ mod tests {
             "tidemill put s --key k --json --endpoint http://127.0.0.1:1",
             "tidemill put s --key-field id",
             "tidemill consume s --app a --worker w --from latest --until-caught-up --json --lease-ms 500",
+            "tidemill bench",
+            "tidemill bench produce consume --target grpc --durability os --record-bytes 100 --seconds 1 --json",
+            "tidemill bench consume --target kinesis --endpoint http://127.0.0.1:1 --records 5 --connections 2",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -170,6 +177,10 @@ mod tests {
             "tidemill consume s",
             "tidemill consume s --app a --from middle",
             "tidemill consume s --app a --lease-ms 499",
+            "tidemill bench fly",
+            "tidemill bench --durability os --endpoint http://127.0.0.1:1",
+            "tidemill bench --records 5 --seconds 1",
+            "tidemill bench --connections 17",
         ] {
             assert!(refused(line), "{line}");
         }
