@@ -185,7 +185,12 @@ where
         self.board.trouble(missing.map(|error| error.message().to_owned()).or(panicked));
         self.free_since.retain(|shard, _| rows.get(shard).is_some_and(|(row, _)| row.expires_in_ms == 0));
         let picks = self.pick(&rows, now);
+        let (wanted, held_before) = (picks.len(), self.running.len());
         let unheld = self.take_all(picks).await;
+        if wanted > 0 {
+            let (taken, held) = (self.running.len() - held_before, self.running.len());
+            info!(worker = %self.settings.worker, taken, held, "leases taken");
+        }
         let room = self.settings.leases_max > self.running.len();
         let unclaimed = room && rows.iter().any(|(shard, (row, _))| self.is_claimable(shard, row));
         self.outlook.note(&rows, &self.settings.worker, unheld || unclaimed);
@@ -252,7 +257,7 @@ where
             }
             while let Some(taken) = taking.join_next().await {
                 match taken {
-                    Ok((take, Ok(Some((hold, row))))) => self.begin(take.at, hold, &row),
+                    Ok((take, Ok(Some((hold, row))))) => self.begin(take, hold, &row),
                     Ok((take, Ok(None))) => {
                         debug!(shard = %take.at, "another worker was faster");
                         missed = true;
@@ -271,9 +276,10 @@ where
         missed
     }
 
-    fn begin(&mut self, at: ShardRef, hold: Arc<Hold>, row: &LeaseRow) {
-        let start = row.checkpoint.unwrap_or_else(|| self.settings.initial.into());
-        info!(worker = %self.settings.worker, shard = %at, epoch = %hold.epoch(), ?start, "lease taken");
+    fn begin(&mut self, take: Take, hold: Arc<Hold>, row: &LeaseRow) {
+        let Take { at, initial, .. } = take;
+        let start = row.checkpoint.unwrap_or(initial);
+        debug!(worker = %self.settings.worker, shard = %at, epoch = %hold.epoch(), ?start, "lease taken");
         let checkpointer = Checkpointer::new(self.leases.store().clone(), Arc::clone(&hold), start);
         let board = Arc::new(ShardBoard::new(checkpointer.clone(), Arc::clone(&self.progress)));
         let source = Source {

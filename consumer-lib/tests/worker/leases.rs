@@ -198,4 +198,9 @@ async fn a_stream_that_does_not_exist_is_told_at_once() {
     let error = worker.for_each(|_| async { Ok(()) }, std::future::pending()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("nothing"), "{error}");
+
+    let one_of_two = builder(&broker, "one").and_stream("nothing").build().unwrap();
+    let error = one_of_two.for_each(|_| async { Ok(()) }, std::future::pending()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(broker.takes().is_empty(), "it began although a stream is missing");
 }
