@@ -1,0 +1,158 @@
+//! The append verb: records to be routed, or a batch that its producer has routed already.
+//!
+//! A batch carries the version of the shard map it was routed by. An older map is no error as such: the shard it names
+//! is either open, then it is right, or closed, then the answer is `ShardClosed` and the producer fetches the new map.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::shard::handle::ShardHandle;
+use crate::shard::pending::PendingAppend;
+use crate::stream::Stream;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_types::{Frame, FrameWriter, ProducerId, Record, SequenceNumber, ShardId, ShardMapVersion};
+
+/// A put waits this long for room in a shard's queue before its records are throttled.
+const PUT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Where a record went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its number there.
+    pub number: SequenceNumber,
+}
+
+/// One frame of a put that was handed over: whose it is, and which of the request's records are within.
+struct Sent {
+    handle: Arc<ShardHandle>,
+    slots: Vec<usize>,
+    pending: Result<PendingAppend>,
+}
+
+impl Stream {
+    /// Routes each record, stores them as one frame for each shard, and waits until they are durable. Answers in the
+    /// order of the records; each succeeds or fails alone. Records of one shard keep the order of the request.
+    ///
+    /// Where a shard's queue stays full for two seconds, its records are `Throttled`. Cancelled, some of the records
+    /// may be stored.
+    pub async fn put(&self, records: Vec<Record>) -> Vec<Result<Placed>> {
+        let set = self.core.shard_set();
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, record) in records.iter().enumerate() {
+            groups.entry(set.map().route_slot(record.hash_key())).or_default().push(at);
+        }
+        let mut results: Vec<Option<Result<Placed>>> = vec![None; records.len()];
+        let mut sent = Vec::new();
+        for (route, slots) in groups {
+            let shard = set.map().open()[route].id;
+            match self.core.handle(shard) {
+                Ok(handle) => self.send_group(&handle, &records, slots, &mut sent).await,
+                Err(error) => slots.into_iter().for_each(|slot| results[slot] = Some(Err(error.clone()))),
+            }
+        }
+        for part in sent {
+            let outcome = match part.pending {
+                Ok(pending) => pending.await,
+                Err(error) => Err(error),
+            };
+            let outcome = part.handle.shared().metrics().note(outcome);
+            for (nth, slot) in (0..).zip(part.slots) {
+                results[slot] = Some(outcome.as_ref().map_err(Error::clone).map(|appended| {
+                    let shard = part.handle.shard();
+                    Placed {
+                        shard: shard.id,
+                        number: shard.number(appended.first.plus(nth), appended.arrival),
+                    }
+                }));
+            }
+        }
+        results.into_iter().map(|result| result.expect("every record was in one group")).collect()
+    }
+
+    /// Writes the records of one shard into as few frames as hold them, and hands those over in order.
+    async fn send_group(
+        &self,
+        handle: &Arc<ShardHandle>,
+        records: &[Record],
+        slots: Vec<usize>,
+        sent: &mut Vec<Sent>,
+    ) {
+        for slots in split_by_frame(records, slots) {
+            let bytes = slots.iter().map(|slot| record_bytes(&records[*slot])).sum();
+            let mut writer = FrameWriter::with_capacity(bytes);
+            for slot in &slots {
+                writer.push(records[*slot].key().as_str(), records[*slot].data());
+            }
+            let submitted = handle.submit(writer.finish(ProducerId::NONE, 0));
+            let pending = match tokio::time::timeout(PUT_WAIT_MAX, submitted).await {
+                Ok(pending) => pending,
+                Err(_) => Err(handle.no_room()),
+            };
+            sent.push(Sent { handle: Arc::clone(handle), slots, pending });
+        }
+    }
+
+    /// Waits until the shard's queue has room, then hands over a batch that was checked by `Frame::decode_untrusted`.
+    /// The order of calls for a shard is the order in the shard. Dropped before it returns, nothing was handed over.
+    ///
+    /// Errors: `NotFound`, `ShardClosed`, `Unavailable`.
+    pub async fn submit(
+        &self,
+        shard: ShardId,
+        map_version: ShardMapVersion,
+        frame: Frame,
+    ) -> Result<PendingAppend> {
+        let handle = self.door(shard, map_version)?;
+        handle.shared().metrics().note(handle.submit(frame).await)
+    }
+
+    /// Like [`Stream::submit`], but `Throttled` at once where there is no room.
+    pub fn try_submit(
+        &self,
+        shard: ShardId,
+        map_version: ShardMapVersion,
+        frame: Frame,
+    ) -> Result<PendingAppend> {
+        let handle = self.door(shard, map_version)?;
+        handle.shared().metrics().note(handle.try_submit(frame))
+    }
+
+    /// The shard a batch goes to. A map from the future means that the producer speaks of another stream.
+    fn door(&self, shard: ShardId, map_version: ShardMapVersion) -> Result<Arc<ShardHandle>> {
+        let known = self.core.shard_set().map().version();
+        if map_version > known {
+            let message =
+                format!("shard map version {map_version} is not one of this stream, which is at {known}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        self.core.handle(shard)
+    }
+}
+
+fn record_bytes(record: &Record) -> usize {
+    FrameWriter::record_bytes(record.key().as_str().len(), record.data().len())
+}
+
+/// The same slots in the same order, cut so that each part fits one frame.
+fn split_by_frame(records: &[Record], slots: Vec<usize>) -> Vec<Vec<usize>> {
+    use tidemill_types::FrameHeader;
+    use tidemill_types::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for slot in slots {
+        let more = record_bytes(&records[slot]);
+        match parts.last_mut() {
+            Some(part) if bytes + more <= FRAME_BYTES_MAX && part.len() < FRAME_RECORDS_MAX as usize => {
+                part.push(slot);
+                bytes += more;
+            }
+            _ => {
+                parts.push(vec![slot]);
+                bytes = FrameHeader::BYTES + more;
+            }
+        }
+    }
+    parts
+}

@@ -1,0 +1,210 @@
+//! The one task that changes the catalog: a verb that was sent runs to its end, whoever still waits for it.
+//!
+//! ```text
+//!   create: plan ─► make logs ─► commit ─► apply ─► registry            (a failed commit removes the logs again)
+//!   delete: plan ─► commit ─► apply ─► registry, wake readers ─► leases ─► delete logs
+//! ```
+//!
+//! A log that no committed shard knows is removed by the next recovery, so that a crash between two steps leaves
+//! nothing behind; the numbers of a failed attempt are not used again.
+
+use super::registry::Registry;
+use super::row;
+use super::state::{CatalogState, Change, Counters};
+use super::streams::{plan_create, plan_delete};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::table::LeaseTable;
+use crate::shard::handle::ShardHandle;
+use crate::shared::Shared;
+use crate::store::Verdict;
+use crate::store::writer::Metadata;
+use crate::stream::{ShardSet, StreamCore, StreamInfo, StreamSpec};
+use std::sync::Arc;
+use tidemill_storage::{LogId, ShardLog, Storage};
+use tidemill_types::StreamName;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+/// Verbs that may wait for their turn.
+const QUEUE_MAX: usize = 256;
+
+enum Verb {
+    Create(StreamName, StreamSpec, oneshot::Sender<Result<StreamInfo>>),
+    Delete(StreamName, oneshot::Sender<Result<()>>),
+}
+
+/// Sends verbs to the owner; it ends when the last one is gone.
+#[derive(Clone)]
+pub(crate) struct Catalog {
+    verbs: mpsc::Sender<Verb>,
+}
+
+fn stopped<T>(_: T) -> Error {
+    Error::new(ErrorKind::Unavailable, "the broker is shutting down")
+}
+
+fn cut_short<T>(_: T) -> Error {
+    Error::new(ErrorKind::UnknownOutcome, "the broker stopped before the change was confirmed")
+}
+
+impl Catalog {
+    pub(crate) async fn create(&self, name: StreamName, spec: StreamSpec) -> Result<StreamInfo> {
+        let (done, outcome) = oneshot::channel();
+        self.verbs.send(Verb::Create(name, spec, done)).await.map_err(stopped)?;
+        outcome.await.map_err(cut_short)?
+    }
+    pub(crate) async fn delete(&self, name: StreamName) -> Result<()> {
+        let (done, outcome) = oneshot::channel();
+        self.verbs.send(Verb::Delete(name, done)).await.map_err(stopped)?;
+        outcome.await.map_err(cut_short)?
+    }
+}
+
+/// The state and all that a verb touches.
+pub(crate) struct Owner {
+    verbs: mpsc::Receiver<Verb>,
+    state: CatalogState,
+    /// The counters as the store has them; the state may have skipped some.
+    stored: Counters,
+    shared: Arc<Shared>,
+    storage: Arc<Storage>,
+    metadata: Metadata,
+    registry: Arc<Registry>,
+    leases: Arc<LeaseTable>,
+}
+
+impl Owner {
+    /// The owner of a catalog as it was loaded, and the way to reach it. Somebody must [`Owner::run`] it.
+    pub(crate) fn new(
+        state: CatalogState,
+        shared: Arc<Shared>,
+        storage: Arc<Storage>,
+        metadata: Metadata,
+        registry: Arc<Registry>,
+        leases: Arc<LeaseTable>,
+    ) -> (Catalog, Self) {
+        let (sender, verbs) = mpsc::channel(QUEUE_MAX);
+        let stored = state.counters();
+        (
+            Catalog { verbs: sender },
+            Self { verbs, state, stored, shared, storage, metadata, registry, leases },
+        )
+    }
+
+    /// Runs verb after verb until nobody can send any more, or the engine closes.
+    pub(crate) async fn run(mut self) {
+        let mut closing = self.shared.closing();
+        loop {
+            let verb = tokio::select! {
+                verb = self.verbs.recv() => verb,
+                _ = closing.wait_for(|closing| *closing) => None,
+            };
+            // a caller that went away does not mind
+            match verb {
+                None => return,
+                Some(Verb::Create(name, spec, done)) => {
+                    let _ = done.send(self.create(&name, spec).await);
+                }
+                Some(Verb::Delete(name, done)) => {
+                    let _ = done.send(self.delete(&name).await);
+                }
+            }
+        }
+    }
+
+    async fn create(&mut self, name: &StreamName, spec: StreamSpec) -> Result<StreamInfo> {
+        let now = self.shared.clock().now();
+        let changes = plan_create(&self.state, name, spec, now, self.shared.settings().shards_max)?;
+        let ids: Vec<LogId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Shard(_, row) => Some(row.log),
+                _ => None,
+            })
+            .collect();
+        for id in &ids {
+            self.storage.create_log(*id); // takes no room on disk before its first frame
+        }
+        if let Err(error) = self.commit(&changes).await {
+            // the numbers are spent, whatever became of them
+            changes
+                .iter()
+                .filter(|c| matches!(c, Change::Counters(_)))
+                .for_each(|c| self.state.apply(c.clone()));
+            self.drop_logs(ids).await;
+            return Err(error);
+        }
+        changes.into_iter().for_each(|change| self.state.apply(change));
+        let stream = open_stream(&self.state, name, &self.shared, &self.storage)?;
+        let info = stream.info();
+        self.registry.insert(stream);
+        info!(stream = %name, shards = spec.shard_count, "stream created");
+        Ok(info)
+    }
+
+    async fn delete(&mut self, name: &StreamName) -> Result<()> {
+        let changes = plan_delete(&self.state, name)?;
+        let incarnation = self.state.stream(name).map(|row| row.incarnation);
+        let incarnation = incarnation.expect("the plan found the stream");
+        let logs: Vec<LogId> = self.state.shards(incarnation).map(|row| row.log).collect();
+        self.commit(&changes).await?;
+        changes.into_iter().for_each(|change| self.state.apply(change));
+        self.registry.remove(name);
+        // rows that stay behind after a failure are removed when the directory is opened next
+        if let Err(error) = self.leases.forget_stream(incarnation).await {
+            warn!(stream = %name, %error, "leases of a deleted stream could not be removed");
+        }
+        self.drop_logs(logs).await;
+        info!(stream = %name, "stream deleted");
+        Ok(())
+    }
+
+    async fn commit(&mut self, changes: &[Change]) -> Result<()> {
+        let batch = row::batch(&self.state, changes, self.stored);
+        match self.metadata.commit(batch).await? {
+            Verdict::Done => {
+                for change in changes {
+                    if let Change::Counters(counters) = change {
+                        self.stored = *counters;
+                    }
+                }
+                Ok(())
+            }
+            Verdict::Refused => {
+                let message =
+                    "the catalog in the metadata store is not the one this broker knows; restart it";
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+
+    /// Unlinks files, so it works on a thread that may block.
+    async fn drop_logs(&self, ids: Vec<LogId>) {
+        let storage = Arc::clone(&self.storage);
+        let dropped =
+            tokio::task::spawn_blocking(move || ids.into_iter().for_each(|id| storage.delete_log(id)));
+        if let Err(error) = dropped.await {
+            warn!(%error, "deleting logs broke off; the next start removes them");
+        }
+    }
+}
+
+/// The stream as the data verbs see it, over logs that storage has.
+pub(crate) fn open_stream(
+    state: &CatalogState,
+    name: &StreamName,
+    shared: &Arc<Shared>,
+    storage: &Storage,
+) -> Result<Arc<StreamCore>> {
+    let row = state.stream(name).ok_or_else(|| super::streams::not_found(name))?;
+    let map = Arc::new(state.map(row)?);
+    let mut handles = Vec::new();
+    for entry in state.shards(row.incarnation) {
+        let log: ShardLog = storage.log(entry.log).ok_or_else(|| {
+            let message = format!("storage has no log {} for {} of {name}", entry.log.get(), entry.shard.id);
+            Error::new(ErrorKind::Internal, message)
+        })?;
+        handles.push(Arc::new(ShardHandle::new(name, entry.shard.clone(), log, Arc::clone(shared))));
+    }
+    Ok(Arc::new(StreamCore::new(row.clone(), ShardSet::new(map, handles))))
+}

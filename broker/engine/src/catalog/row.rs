@@ -1,0 +1,152 @@
+//! How the catalog is written down: one row for each stream, each shard, and the counters. FORMAT.md lists the fields.
+
+use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::row::{RowReader, RowWriter};
+use crate::store::{Batch, Expect, Store};
+use crate::stream::StreamIncarnation;
+use bytes::{BufMut, Bytes, BytesMut};
+use tidemill_storage::LogId;
+use tidemill_types::{
+    HashKey, HashKeyRange, SequenceIndex, Shard, ShardId, ShardMapVersion, ShardState, StreamName,
+    TimestampMs,
+};
+
+const COUNTERS_KEY: &[u8] = b"catalog/counters";
+const STREAM_PREFIX: &[u8] = b"catalog/stream/";
+const SHARD_PREFIX: &[u8] = b"catalog/shard/";
+const VERSION: u8 = 1;
+/// Stands for "no parent": shard ids have 31 bits.
+const NO_SHARD: u32 = u32::MAX;
+
+fn stream_key(name: &StreamName) -> Bytes {
+    [STREAM_PREFIX, name.as_str().as_bytes()].concat().into()
+}
+
+/// Big-endian, so that the shards of a stream lie together and in order.
+fn shard_key(incarnation: StreamIncarnation, id: ShardId) -> Bytes {
+    let mut key = BytesMut::from(SHARD_PREFIX);
+    key.put_u64(incarnation.get());
+    key.put_u32(id.get());
+    key.freeze()
+}
+
+fn encode_counters(counters: Counters) -> Bytes {
+    RowWriter::new(VERSION).u64(counters.next_incarnation).u64(counters.next_log).finish()
+}
+
+fn encode_stream(row: &StreamRow) -> Bytes {
+    RowWriter::new(VERSION)
+        .u64(row.incarnation.get())
+        .u64(row.created.get())
+        .u32(row.retention_hours)
+        .u64(row.map_version.get())
+        .finish()
+}
+
+fn encode_shard(row: &ShardRow) -> Bytes {
+    let shard = &row.shard;
+    let parent = |id: Option<ShardId>| id.map_or(NO_SHARD, ShardId::get);
+    let writer = RowWriter::new(VERSION)
+        .u64(row.log.get())
+        .u32(parent(shard.parent))
+        .u32(parent(shard.adjacent_parent))
+        .u128(shard.range.start().get())
+        .u128(shard.range.end().get())
+        .u64(shard.created.get());
+    match shard.state {
+        ShardState::Open => writer.u8(0),
+        ShardState::Closed { ending, closed } => writer.u8(1).u64(ending.get()).u64(closed.get()),
+    }
+    .finish()
+}
+
+/// All changes of one verb as one batch, on condition that nobody else has moved the catalog's counters.
+pub(crate) fn batch(state: &CatalogState, changes: &[Change], stored: Counters) -> Batch {
+    debug_assert!(state.counters().next_log >= stored.next_log);
+    let expect = match stored == CatalogState::default().counters() {
+        true => Expect::Absent,
+        false => Expect::Value(encode_counters(stored)),
+    };
+    let changes = changes.iter().map(|change| match change {
+        Change::Counters(counters) => (Bytes::from_static(COUNTERS_KEY), Some(encode_counters(*counters))),
+        Change::Stream(row) => (stream_key(&row.name), Some(encode_stream(row))),
+        Change::StreamGone(name) => (stream_key(name), None),
+        Change::Shard(incarnation, row) => (shard_key(*incarnation, row.shard.id), Some(encode_shard(row))),
+        Change::ShardGone(incarnation, id) => (shard_key(*incarnation, *id), None),
+    });
+    Batch { conditions: vec![(Bytes::from_static(COUNTERS_KEY), expect)], changes: changes.collect() }
+}
+
+/// Reads the whole catalog and checks that it fits together.
+pub(crate) fn load(store: &dyn Store) -> Result<CatalogState> {
+    let mut state = CatalogState::default();
+    if let Some(row) = store.get(COUNTERS_KEY)? {
+        state.apply(Change::Counters(decode_counters(&row)?));
+    }
+    for (key, value) in store.scan(STREAM_PREFIX)? {
+        state.apply(Change::Stream(decode_stream(&key, &value)?));
+    }
+    for (key, value) in store.scan(SHARD_PREFIX)? {
+        let (incarnation, row) = decode_shard(&key, &value)?;
+        state.apply(Change::Shard(incarnation, row));
+    }
+    state.check()?;
+    Ok(state)
+}
+
+fn decode_counters(bytes: &[u8]) -> Result<Counters> {
+    let mut row = RowReader::new("catalog's counters", bytes, VERSION)?;
+    let counters = Counters { next_incarnation: row.u64()?, next_log: row.u64()? };
+    row.finish()?;
+    Ok(counters)
+}
+
+fn decode_stream(key: &[u8], bytes: &[u8]) -> Result<StreamRow> {
+    let mut row = RowReader::new("row of a stream", bytes, VERSION)?;
+    let name = std::str::from_utf8(&key[STREAM_PREFIX.len()..]).map_err(|e| row.damaged(e))?;
+    let stream = StreamRow {
+        name: StreamName::new(name).map_err(|e| row.damaged(e))?,
+        incarnation: StreamIncarnation::new(row.u64()?),
+        created: TimestampMs::new(row.u64()?),
+        retention_hours: row.u32()?,
+        map_version: ShardMapVersion::new(row.u64()?),
+    };
+    row.finish()?;
+    Ok(stream)
+}
+
+fn decode_shard(key: &[u8], bytes: &[u8]) -> Result<(StreamIncarnation, ShardRow)> {
+    let short = || Error::new(ErrorKind::Damaged, "the key of a shard in the metadata store is damaged");
+    let tail = key[SHARD_PREFIX.len()..].first_chunk::<12>().filter(|_| key.len() == SHARD_PREFIX.len() + 12);
+    let tail = tail.ok_or_else(short)?;
+    let (incarnation, id) = tail.split_at(8);
+    let incarnation = u64::from_be_bytes(incarnation.try_into().expect("split at eight"));
+    let id = u32::from_be_bytes(id.try_into().expect("four are left"));
+
+    let mut row = RowReader::new("row of a shard", bytes, VERSION)?;
+    let shard_id = |row: &RowReader<'_>, id: u32| ShardId::new(id).map_err(|e| row.damaged(e));
+    let parent = |row: &RowReader<'_>, id: u32| (id != NO_SHARD).then(|| shard_id(row, id)).transpose();
+    let log = LogId::new(row.u64()?);
+    let (first, second) = (row.u32()?, row.u32()?);
+    let (start, end) = (HashKey::new(row.u128()?), HashKey::new(row.u128()?));
+    let created = TimestampMs::new(row.u64()?);
+    let state = match row.u8()? {
+        0 => ShardState::Open,
+        1 => {
+            let ending = SequenceIndex::new(row.u64()?).map_err(|e| row.damaged(e))?;
+            ShardState::Closed { ending, closed: TimestampMs::new(row.u64()?) }
+        }
+        other => return Err(row.damaged(format!("unknown state {other}"))),
+    };
+    let shard = Shard {
+        id: shard_id(&row, id)?,
+        parent: parent(&row, first)?,
+        adjacent_parent: parent(&row, second)?,
+        range: HashKeyRange::new(start, end).map_err(|e| row.damaged(e))?,
+        created,
+        state,
+    };
+    row.finish()?;
+    Ok((StreamIncarnation::new(incarnation), ShardRow { shard, log }))
+}

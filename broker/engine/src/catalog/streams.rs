@@ -1,0 +1,80 @@
+//! Plans that make and remove streams: pure functions from the state to the changes to be made.
+
+use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::{StreamIncarnation, StreamSpec};
+use tidemill_storage::LogId;
+use tidemill_types::limits::{RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_PER_STREAM_MAX};
+use tidemill_types::{HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamName, TimestampMs};
+
+/// A new stream whose shards share the hash space equally. `shards_max` bounds the shards of all streams.
+pub(crate) fn plan_create(
+    state: &CatalogState,
+    name: &StreamName,
+    spec: StreamSpec,
+    now: TimestampMs,
+    shards_max: u32,
+) -> Result<Vec<Change>> {
+    check_spec(spec)?;
+    if state.stream(name).is_some() {
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("stream {name} already exists")));
+    }
+    let shards = state.shard_count() as u64 + u64::from(spec.shard_count);
+    if shards > u64::from(shards_max) {
+        let message = format!(
+            "stream {name} would bring this broker to {shards} shards; it holds at most {shards_max}"
+        );
+        return Err(Error::new(ErrorKind::Throttled, message));
+    }
+    let Counters { next_incarnation, next_log } = state.counters();
+    let incarnation = StreamIncarnation::new(next_incarnation);
+    let counters =
+        Counters { next_incarnation: next_incarnation + 1, next_log: next_log + u64::from(spec.shard_count) };
+    let row = StreamRow {
+        name: name.clone(),
+        incarnation,
+        created: now,
+        retention_hours: spec.retention_hours,
+        map_version: ShardMapVersion::default().next(),
+    };
+    let shards = (0..).zip(HashKeyRange::uniform(spec.shard_count)).map(|(id, range)| {
+        let shard = Shard {
+            id: ShardId::new(id).expect("bounded by SHARDS_PER_STREAM_MAX"),
+            parent: None,
+            adjacent_parent: None,
+            range,
+            created: now,
+            state: ShardState::Open,
+        };
+        Change::Shard(incarnation, ShardRow { shard, log: LogId::new(next_log + u64::from(id)) })
+    });
+    Ok([Change::Counters(counters), Change::Stream(row)].into_iter().chain(shards).collect())
+}
+
+fn check_spec(spec: StreamSpec) -> Result<()> {
+    if !(1..=SHARDS_PER_STREAM_MAX).contains(&spec.shard_count) {
+        let message = format!("a stream has 1 to {SHARDS_PER_STREAM_MAX} shards, found {}", spec.shard_count);
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    if !(RETENTION_HOURS_MIN..=RETENTION_HOURS_MAX).contains(&spec.retention_hours) {
+        let message = format!(
+            "a stream keeps records for {RETENTION_HOURS_MIN} to {RETENTION_HOURS_MAX} hours, found {}",
+            spec.retention_hours
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    Ok(())
+}
+
+/// The stream and all its shards go.
+pub(crate) fn plan_delete(state: &CatalogState, name: &StreamName) -> Result<Vec<Change>> {
+    let stream = state.stream(name).ok_or_else(|| not_found(name))?;
+    let shards =
+        state.shards(stream.incarnation).map(|row| Change::ShardGone(stream.incarnation, row.shard.id));
+    Ok(std::iter::once(Change::StreamGone(name.clone())).chain(shards).collect())
+}
+
+/// The error for a name that no stream has.
+pub(crate) fn not_found(name: &StreamName) -> Error {
+    Error::new(ErrorKind::NotFound, format!("stream {name} not found"))
+}

@@ -1,0 +1,133 @@
+//! Opening a data directory: what must be known before storage can recover.
+//!
+//! ```text
+//!   lock the directory ─► metadata.redb ─► format ─► epoch + 1, durable ─► secret ─► catalog, leases
+//! ```
+//!
+//! The epoch is counted up before anything is appended, so that no sequence number is ever given out twice.
+
+use crate::catalog::row as catalog_row;
+use crate::catalog::state::CatalogState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::row::{RowReader, RowWriter};
+use crate::store::{Batch, Expect, Store, Verdict};
+use tidemill_types::Epoch;
+
+const FORMAT_KEY: &[u8] = b"meta/format";
+const EPOCH_KEY: &[u8] = b"meta/epoch";
+const SECRET_KEY: &[u8] = b"meta/secret";
+/// The version of the directory as a whole. It rises when an older program could no longer read it.
+const FORMAT: u32 = 1;
+const VERSION: u8 = 1;
+
+/// What the metadata store says of a directory.
+pub(crate) struct Directory {
+    pub(crate) epoch: Epoch,
+    pub(crate) secret: [u8; 32],
+    pub(crate) catalog: CatalogState,
+}
+
+/// Checks the format, bumps the epoch and reads the catalog. The directory must be locked. Blocks.
+pub(crate) fn open(store: &mut dyn Store) -> Result<Directory> {
+    check_format(store)?;
+    let catalog = catalog_row::load(store)?;
+    Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, catalog })
+}
+
+fn claim(store: &mut dyn Store, batch: Batch) -> Result<()> {
+    match store.commit(&[batch])?.as_slice() {
+        [Verdict::Done] => Ok(()),
+        _ => {
+            let message = "the metadata store was changed by someone else while it was opened; try again";
+            Err(Error::new(ErrorKind::Unavailable, message))
+        }
+    }
+}
+
+fn check_format(store: &mut dyn Store) -> Result<()> {
+    let Some(found) = store.get(FORMAT_KEY)? else {
+        let row = RowWriter::new(VERSION).u32(FORMAT).finish();
+        return claim(store, Batch::compare_and_set(FORMAT_KEY, Expect::Absent, row));
+    };
+    let mut row = RowReader::new("format of the directory", &found, VERSION)?;
+    let format = row.u32()?;
+    row.finish()?;
+    if format > FORMAT {
+        let message = format!(
+            "the data directory has format {format}, this program knows up to {FORMAT}; use a later version of tidemill"
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    Ok(())
+}
+
+fn bump_epoch(store: &mut dyn Store) -> Result<Epoch> {
+    let found = store.get(EPOCH_KEY)?;
+    let (last, expect) = match found {
+        None => (0, Expect::Absent),
+        Some(found) => {
+            let mut row = RowReader::new("epoch", &found, VERSION)?;
+            let last = row.u32()?;
+            row.finish()?;
+            (last, Expect::Value(found))
+        }
+    };
+    let epoch = Epoch::new(last.saturating_add(1)).map_err(|e| {
+        Error::caused(
+            ErrorKind::Unavailable,
+            "the data directory was opened too often; move its records to a new one",
+            e,
+        )
+    })?;
+    let row = RowWriter::new(VERSION).u32(epoch.get()).finish();
+    claim(store, Batch::compare_and_set(EPOCH_KEY, expect, row))?;
+    Ok(epoch)
+}
+
+fn secret(store: &mut dyn Store) -> Result<[u8; 32]> {
+    if let Some(found) = store.get(SECRET_KEY)? {
+        let mut row = RowReader::new("secret", &found, VERSION)?;
+        let mut secret = [0; 32];
+        for part in secret.chunks_exact_mut(8) {
+            part.copy_from_slice(&row.u64()?.to_le_bytes());
+        }
+        row.finish()?;
+        return Ok(secret);
+    }
+    let mut secret = [0u8; 32];
+    rand::fill(&mut secret);
+    let words = secret.as_chunks::<8>().0.iter().map(|part| u64::from_le_bytes(*part));
+    let row = words.fold(RowWriter::new(VERSION), RowWriter::u64).finish();
+    claim(store, Batch::compare_and_set(SECRET_KEY, Expect::Absent, row))?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn each_opening_has_a_higher_epoch_and_the_same_secret() {
+        let mut store = MemoryStore::default();
+        let first = open(&mut store).unwrap();
+        let second = open(&mut store).unwrap();
+        assert_eq!((first.epoch.get(), second.epoch.get()), (1, 2));
+        assert_eq!(first.secret, second.secret);
+        assert_ne!(first.secret, [0; 32]);
+        let other = open(&mut MemoryStore::default()).unwrap();
+        assert_ne!(first.secret, other.secret);
+    }
+
+    #[test]
+    fn a_directory_of_a_later_format_is_refused_and_left_as_it_is() {
+        let mut store = MemoryStore::default();
+        open(&mut store).unwrap();
+        let later = RowWriter::new(VERSION).u32(FORMAT + 1).finish();
+        store.commit(&[Batch::put(FORMAT_KEY, later)]).unwrap();
+        let epoch = store.get(EPOCH_KEY).unwrap();
+        let error = open(&mut store).err().expect("a later format");
+        assert!(error.to_string().contains("later version"), "{error}");
+        assert_eq!(store.get(EPOCH_KEY).unwrap(), epoch);
+    }
+}

@@ -1,0 +1,211 @@
+//! The engine as a whole: opening, closing, and the verbs on streams.
+
+use crate::background::{Background, Work};
+use crate::catalog::owner::{Catalog, Owner, open_stream};
+use crate::catalog::registry::Registry;
+use crate::directory::{self, Directory};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::table::{self, LeaseTable};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::store::Batch;
+use crate::store::Store;
+use crate::store::redb::RedbStore;
+use crate::store::writer::Metadata;
+use crate::stream::{Stream, StreamInfo, StreamPage, StreamSpec};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_storage::disk::{Disk, real::RealDisk};
+use tidemill_storage::{Health, Storage};
+use tidemill_types::{Clock, StreamName};
+use tracing::info;
+
+/// How long closing waits for what is queued to become durable.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// All streams of one data directory. Cheap to clone. The directory is free for another process once the engine was
+/// closed and the last handle on it, its streams and subscriptions is gone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    storage: Arc<Storage>,
+    registry: Arc<Registry>,
+    catalog: Catalog,
+    leases: Arc<LeaseTable>,
+    secret: [u8; 32],
+    background: Mutex<Option<Background>>,
+}
+
+/// What opening a directory yields before anything runs.
+struct Opened {
+    storage: Arc<Storage>,
+    store: RedbStore,
+    directory: Directory,
+}
+
+impl Engine {
+    /// Opens a data directory, or makes it: locks it, reads the catalog, counts up the epoch, recovers the records, starts
+    /// background work. Needs a tokio runtime.
+    ///
+    /// Errors: `Invalid` for settings that do not fit or a directory of a later version; `Unavailable` if another process
+    /// has the directory or it cannot be used; `Damaged`.
+    pub async fn open(data_dir: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
+        settings.check()?;
+        let shared = Shared::new(Arc::clone(&clock), settings.clone());
+        let dir = data_dir.to_owned();
+        let opened = tokio::task::spawn_blocking(move || open_directory(&dir, settings, clock)).await;
+        let opened = opened.map_err(|e| Error::caused(ErrorKind::Internal, "opening broke off", e))?;
+        Self::start(opened?, shared)
+    }
+
+    fn start(opened: Opened, shared: Arc<Shared>) -> Result<Self> {
+        let Opened { storage, mut store, directory: Directory { epoch, secret, catalog: state } } = opened;
+        let live = state.streams().map(|row| row.incarnation).collect();
+        let (leases, orphans) = table::load(&store, &live, shared.clock().monotonic())?;
+        if !orphans.is_empty() {
+            // of streams whose deletion was cut short
+            let changes = orphans.into_iter().map(|key| (key, None)).collect();
+            store.commit(&[Batch { conditions: Vec::new(), changes }])?;
+        }
+        let registry = Arc::new(Registry::default());
+        for row in state.streams() {
+            registry.insert(open_stream(&state, &row.name, &shared, &storage)?);
+        }
+        storage.start().map_err(|e| Error::from_storage("could not start storage", e))?;
+        info!(
+            epoch = epoch.get(),
+            streams = state.streams().count(),
+            shards = state.shard_count(),
+            "engine opened"
+        );
+
+        let (metadata, writer) = Metadata::new(Box::new(store));
+        let leases =
+            Arc::new(LeaseTable::new(leases, Arc::clone(&shared), Arc::clone(&registry), metadata.clone()));
+        let (catalog, owner) = Owner::new(
+            state,
+            Arc::clone(&shared),
+            Arc::clone(&storage),
+            metadata.clone(),
+            Arc::clone(&registry),
+            Arc::clone(&leases),
+        );
+        let work = Work {
+            shared: Arc::clone(&shared),
+            storage: Arc::clone(&storage),
+            registry: Arc::clone(&registry),
+            leases: Arc::clone(&leases),
+        };
+        let background = Mutex::new(Some(Background::start(work, owner, metadata, writer)?));
+        Ok(Self { inner: Arc::new(Inner { shared, storage, registry, catalog, leases, secret, background }) })
+    }
+
+    /// Refuses new work (`Unavailable`), ends subscriptions, makes durable what is queued, writes a checkpoint, ends
+    /// background work. A second call does nothing.
+    pub async fn close(&self) -> Result<()> {
+        if !self.inner.shared.begin_closing() {
+            return Ok(());
+        }
+        let storage = Arc::clone(&self.inner.storage);
+        let drained =
+            tokio::time::timeout(DRAIN_WAIT_MAX, tokio::task::spawn_blocking(move || storage.close())).await;
+        let background = self.inner.background.lock().take();
+        let stopped = match background {
+            Some(background) => background.stop().await,
+            None => Ok(()),
+        };
+        match drained {
+            Ok(Ok(closed)) => closed.map_err(|e| Error::from_storage("could not close storage", e))?,
+            Ok(Err(broken)) => {
+                return Err(Error::caused(ErrorKind::Internal, "closing storage broke off", broken));
+            }
+            Err(_) => {
+                let message = format!("storage did not come to rest within {} s", DRAIN_WAIT_MAX.as_secs());
+                return Err(Error::new(ErrorKind::UnknownOutcome, message));
+            }
+        }
+        stopped
+    }
+
+    /// The clock it was opened with.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.inner.shared.clock()
+    }
+
+    /// Makes a stream whose shards share the hash space equally. It is there, durably, when this returns; once called it
+    /// may happen even if the caller stops waiting.
+    ///
+    /// Errors: `AlreadyExists`, `Invalid`, `Throttled` when the broker holds too many shards, `Unavailable`,
+    /// `UnknownOutcome`.
+    pub async fn create_stream(&self, name: &StreamName, spec: StreamSpec) -> Result<StreamInfo> {
+        let created = match self.inner.shared.check_open() {
+            Ok(()) => self.inner.catalog.create(name.clone(), spec).await,
+            Err(error) => Err(error),
+        };
+        self.inner.shared.metrics().note(created)
+    }
+
+    /// Removes a stream with all its records and leases. Its name can be used again at once. Once called it may happen
+    /// even if the caller stops waiting.
+    ///
+    /// Errors: `NotFound`, `Unavailable`, `UnknownOutcome`.
+    pub async fn delete_stream(&self, name: &StreamName) -> Result<()> {
+        let deleted = match self.inner.shared.check_open() {
+            Ok(()) => self.inner.catalog.delete(name.clone()).await,
+            Err(error) => Err(error),
+        };
+        self.inner.shared.metrics().note(deleted)
+    }
+
+    /// Streams with names above `after`, ascending, at most `limit`.
+    pub fn list_streams(&self, after: Option<&StreamName>, limit: usize) -> StreamPage {
+        self.inner.registry.page(after, limit)
+    }
+
+    /// The stream of this name. Errors: `NotFound`.
+    pub fn stream(&self, name: &StreamName) -> Result<Stream> {
+        let core = self.inner.shared.metrics().note(self.inner.registry.get(name))?;
+        Ok(Stream { core })
+    }
+
+    /// The leases of consumer applications.
+    pub fn leases(&self) -> &LeaseTable {
+        &self.inner.leases
+    }
+
+    /// Whether writes are taken.
+    pub fn health(&self) -> Health {
+        self.inner.storage.health()
+    }
+
+    /// A secret of the data directory, random, made once: the key for iterator tokens.
+    pub fn secret(&self) -> &[u8; 32] {
+        &self.inner.secret
+    }
+}
+
+/// Everything of opening that blocks.
+fn open_directory(dir: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Result<Opened> {
+    let shown: PathBuf = dir.to_owned();
+    let unusable = |e| {
+        Error::caused(ErrorKind::Unavailable, format!("cannot use the data directory {}", shown.display()), e)
+    };
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir).map_err(unusable)?);
+    disk.lock().map_err(unusable)?;
+    let mut store = RedbStore::open(dir)?;
+    let directory = directory::open(&mut store)?;
+    let live: Vec<_> = directory.catalog.logs().collect();
+    let storage = Storage::open(disk, clock, settings.storage, &live, directory.epoch)
+        .map_err(|e| Error::from_storage(&format!("could not open {}", shown.display()), e))?;
+    // storage may not have met a log that nothing was ever written to
+    for log in live {
+        storage.create_log(log);
+    }
+    Ok(Opened { storage, store, directory })
+}

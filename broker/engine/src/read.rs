@@ -1,0 +1,262 @@
+//! The read verb: pages of frames or of single records, from a position on, never past what is durable.
+//!
+//! Reading may fault pages in from the disk and always checks checksums, so it runs on a thread that may block. What
+//! that costs, some 10 to 20 µs, is small beside a page of records. Two cases stay where they are: a read at the tip,
+//! which touches nothing, and a subscription that has caught up, whose records were put to the page cache moments ago
+//! ([`crate::subscribe`]). `block_in_place` would be cheaper for large pages, but it stalls whatever shares the task and
+//! does not exist on a runtime of one thread.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::shard::handle::ShardHandle;
+use crate::stream::{Stream, StreamCore};
+use bytes::Bytes;
+use std::sync::Arc;
+use tidemill_types::{Frame, Position, SequenceIndex, SequenceNumber, Shard, ShardId, TimestampMs};
+
+/// Frames are fetched in steps of at most this many bytes, so that a read for a few records stays cheap.
+const STEP_BYTES_MAX: usize = 1 << 20;
+
+/// Some frames of a shard.
+#[derive(Debug, Clone)]
+pub struct FramePage {
+    /// Whole frames; the first may begin before `from`.
+    pub frames: Vec<Frame>,
+    /// Where the page begins: what was asked for, or later where older records are no longer kept.
+    pub from: SequenceIndex,
+    /// The index to go on from.
+    pub next: SequenceIndex,
+    /// 0 at the tip, else how long ago the last record of the page arrived, at least 1.
+    pub millis_behind: u64,
+    /// The children, when a closed shard was read to its end.
+    pub end: Option<Vec<Shard>>,
+}
+
+/// Some records of a shard.
+#[derive(Debug, Clone)]
+pub struct RecordPage {
+    /// In order.
+    pub records: Vec<ReadRecord>,
+    /// The index to go on from.
+    pub next: SequenceIndex,
+    /// 0 at the tip, else how long ago the last record of the page arrived, at least 1.
+    pub millis_behind: u64,
+    /// The children, when a closed shard was read to its end.
+    pub end: Option<Vec<Shard>>,
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRecord {
+    /// Its number.
+    pub number: SequenceNumber,
+    /// When it arrived.
+    pub arrival: TimestampMs,
+    /// Its partition key.
+    pub key: String,
+    /// Its data, shared with the frame it lies in.
+    pub data: Bytes,
+}
+
+impl Stream {
+    /// The index a position stands for: `Latest` is the durable tip, `At` a number that is no longer kept leads to the
+    /// oldest record there is, `AtTime` later than every record leads to the tip.
+    ///
+    /// Errors: `NotFound`; `Invalid` if a number is not of this shard (see [`Stream::check_number`]).
+    pub fn resolve(&self, shard: ShardId, position: Position) -> Result<SequenceIndex> {
+        let handle = self.core.handle(shard)?;
+        handle.shared().metrics().note(self.resolve_in(&handle, position))
+    }
+
+    fn resolve_in(&self, handle: &ShardHandle, position: Position) -> Result<SequenceIndex> {
+        handle.check_readable()?;
+        let log = handle.log();
+        match position {
+            Position::TrimHorizon => Ok(log.marks().horizon()),
+            Position::Latest => Ok(log.marks().durable()),
+            Position::At(number) => Ok(self.own(handle, number)?.index()),
+            Position::After(number) => Ok(self.own(handle, number)?.index().next()),
+            Position::AtTime(time) => {
+                log.seek_time(time).map_err(|e| Error::from_storage("could not look for a time", e))
+            }
+        }
+    }
+
+    fn own(&self, handle: &ShardHandle, number: SequenceNumber) -> Result<SequenceNumber> {
+        let shard = handle.shard().id;
+        match self.check_number(shard, &number) {
+            Ok(()) => Ok(number),
+            Err(problem) => {
+                let message =
+                    format!("{number} cannot be used on {shard} of stream {}: {problem}", self.core.name());
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+        }
+    }
+
+    /// Frames from `from` on, up to `max_bytes`, at least one if there is any. Empty at the tip. Cancel-safe.
+    ///
+    /// Errors: `NotFound`, `Unavailable`, `Damaged`, `Internal`.
+    pub async fn read(&self, shard: ShardId, from: SequenceIndex, max_bytes: usize) -> Result<FramePage> {
+        let handle = self.core.handle(shard)?;
+        handle.check_readable()?;
+        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(handle.shared());
+        let page = match from >= handle.log().marks().durable() {
+            true => frame_page(&core, &handle, from, max_bytes),
+            false => blocking(move || frame_page(&core, &handle, from, max_bytes)).await,
+        };
+        shared.metrics().note(page)
+    }
+
+    /// The same as single records: at most `max_records` and `max_bytes` (data and key; a single larger record comes
+    /// alone). Cancel-safe. Errors as of [`Stream::read`].
+    pub async fn read_records(
+        &self,
+        shard: ShardId,
+        from: SequenceIndex,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<RecordPage> {
+        let handle = self.core.handle(shard)?;
+        handle.check_readable()?;
+        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(handle.shared());
+        let page = match from >= handle.log().marks().durable() {
+            true => record_page(&core, &handle, from, max_records, max_bytes),
+            false => blocking(move || record_page(&core, &handle, from, max_records, max_bytes)).await,
+        };
+        shared.metrics().note(page)
+    }
+}
+
+/// Runs `read` on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(read).await;
+    done.map_err(|e| Error::caused(ErrorKind::Internal, "a read broke off", e))?
+}
+
+/// What a page says about where it ends.
+struct Ending {
+    millis_behind: u64,
+    end: Option<Vec<Shard>>,
+}
+
+/// `last` is the arrival of the last record of the page, `next` the index behind it. Also counts the page.
+fn ending(core: &StreamCore, handle: &ShardHandle, next: SequenceIndex, last: Option<TimestampMs>) -> Ending {
+    let log = handle.log();
+    let durable = log.marks().durable();
+    let at_tip = next >= durable;
+    let now = handle.shared().clock().now();
+    let millis_behind = match last.or_else(|| log.newest()) {
+        Some(arrival) if !at_tip => now.get().saturating_sub(arrival.get()).max(1),
+        _ => 0,
+    };
+    if last.is_some() {
+        // numbers skipped between two openings are no records
+        let lag = durable.get().saturating_sub(next.get().max(durable.epoch().first_index().get()));
+        handle.metrics().lag_records.record(lag as f64);
+        handle.metrics().lag_ms.record(millis_behind as f64);
+    }
+    let at_end = at_tip && !handle.shard().is_open();
+    Ending { millis_behind, end: at_end.then(|| core.shard_set().children(handle.shard().id)) }
+}
+
+/// A page of frames. Blocks on the page cache unless `from` is at the tip.
+pub(crate) fn frame_page(
+    core: &StreamCore,
+    handle: &ShardHandle,
+    from: SequenceIndex,
+    max_bytes: usize,
+) -> Result<FramePage> {
+    let (frames, next) = match from >= handle.log().marks().durable() {
+        true => (Vec::new(), from),
+        false => {
+            let chunk = handle.log().read(from, max_bytes);
+            let chunk = chunk.map_err(|e| Error::from_storage(&reading(core, handle), e))?;
+            (chunk.frames, chunk.next)
+        }
+    };
+    let last = frames.last().map(|frame| frame.header());
+    let ending = ending(core, handle, next, last.map(|header| header.arrival));
+    let first = frames.first().map_or(from, |frame| frame.header().first.max(from));
+    let records: u64 = frames.iter().map(|frame| u64::from(frame.header().count)).sum();
+    let bytes: u64 = frames.iter().map(|frame| u64::from(frame.header().frame_bytes)).sum();
+    handle.metrics().records_out.increment(records);
+    handle.metrics().bytes_out.increment(bytes);
+    Ok(FramePage { frames, from: first, next, millis_behind: ending.millis_behind, end: ending.end })
+}
+
+fn reading(core: &StreamCore, handle: &ShardHandle) -> String {
+    format!("could not read {} of stream {}", handle.shard().id, core.name())
+}
+
+/// Records collected under the limits of a page.
+struct Collected {
+    records: Vec<ReadRecord>,
+    bytes: usize,
+    next: SequenceIndex,
+}
+
+fn record_page(
+    core: &StreamCore,
+    handle: &ShardHandle,
+    from: SequenceIndex,
+    max_records: usize,
+    max_bytes: usize,
+) -> Result<RecordPage> {
+    let mut page = Collected { records: Vec::new(), bytes: 0, next: from };
+    let mut room = max_records > 0;
+    while room && page.next < handle.log().marks().durable() {
+        let step = max_bytes.saturating_sub(page.bytes).min(STEP_BYTES_MAX);
+        let chunk = handle.log().read(page.next, step);
+        let chunk = chunk.map_err(|e| Error::from_storage(&reading(core, handle), e))?;
+        room = collect(&mut page, handle.shard(), &chunk.frames, max_records, max_bytes);
+        if room {
+            if chunk.next <= page.next && chunk.frames.is_empty() {
+                break; // nothing more to be had now
+            }
+            page.next = page.next.max(chunk.next);
+        }
+    }
+    let ending = ending(core, handle, page.next, page.records.last().map(|record| record.arrival));
+    handle.metrics().records_out.increment(page.records.len() as u64);
+    handle.metrics().bytes_out.increment(page.bytes as u64);
+    Ok(RecordPage {
+        records: page.records,
+        next: page.next,
+        millis_behind: ending.millis_behind,
+        end: ending.end,
+    })
+}
+
+/// Adds records of `frames` while the limits allow; returns whether they all went in.
+fn collect(
+    page: &mut Collected,
+    shard: &Shard,
+    frames: &[Frame],
+    max_records: usize,
+    max_bytes: usize,
+) -> bool {
+    for frame in frames {
+        let arrival = frame.header().arrival;
+        let from = page.next;
+        for record in frame.records().filter(|record| record.index >= from) {
+            let bytes = record.data.len() + record.key.len();
+            let over = page.bytes + bytes > max_bytes && !page.records.is_empty();
+            if over || page.records.len() >= max_records {
+                return false;
+            }
+            page.records.push(ReadRecord {
+                number: shard.number(record.index, arrival),
+                arrival,
+                key: record.key.to_owned(),
+                data: record.data_bytes(),
+            });
+            page.bytes += bytes;
+            page.next = record.index.next();
+        }
+    }
+    page.records.len() < max_records
+}

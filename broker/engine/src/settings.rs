@@ -1,0 +1,47 @@
+//! What an operator may choose about the engine, with defaults that work.
+
+use crate::error::{Error, ErrorKind, Result};
+use tidemill_types::limits::FRAME_BYTES_MAX;
+
+/// What an operator may choose about the engine, with defaults that work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Of the storage below.
+    pub storage: tidemill_storage::Settings,
+    /// Bytes of appends that may wait for one shard. Default 16 MiB, at least one frame of the largest size.
+    pub queue_bytes_per_shard: usize,
+    /// Bytes of appends that may wait in all. Default 256 MiB, at least as much as for one shard.
+    pub queue_bytes_total: usize,
+    /// Shards of all streams together. Default 20,000.
+    pub shards_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            storage: tidemill_storage::Settings::default(),
+            queue_bytes_per_shard: 16 << 20,
+            queue_bytes_total: 256 << 20,
+            shards_max: 20_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the sizes fit each other; says which do not.
+    pub fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::new(ErrorKind::Invalid, format!("engine settings: {what}")));
+        if self.queue_bytes_per_shard < FRAME_BYTES_MAX {
+            return bad(format!(
+                "queue_bytes_per_shard must be at least {FRAME_BYTES_MAX}, the largest frame"
+            ));
+        }
+        if self.queue_bytes_total < self.queue_bytes_per_shard || self.queue_bytes_total > u32::MAX as usize {
+            return bad("queue_bytes_total must be at least queue_bytes_per_shard and below 4 GiB".to_owned());
+        }
+        if self.shards_max == 0 {
+            return bad("shards_max must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! One shard at work: what waits to be stored, and who waits for what is stored.
+
+pub(crate) mod handle;
+pub(crate) mod pending;

@@ -1,0 +1,60 @@
+//! What all shards of an engine share: clock, settings, the budget of waiting bytes, metrics, and the end of it all.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use std::sync::Arc;
+use tidemill_types::Clock;
+use tokio::sync::{Semaphore, watch};
+
+/// Shared by everything in one engine. Nothing in it leads back to the streams.
+pub(crate) struct Shared {
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    queue: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+        let queue = Arc::new(Semaphore::new(settings.queue_bytes_total));
+        Arc::new(Self { clock, settings, queue, closing: watch::Sender::new(false), metrics: Metrics::new() })
+    }
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+    /// Permits are bytes of appends that wait, of all shards.
+    pub(crate) fn queue(&self) -> &Arc<Semaphore> {
+        &self.queue
+    }
+    /// Bytes of appends that wait.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.settings.queue_bytes_total.saturating_sub(self.queue.available_permits())
+    }
+    /// Turns to `true` once, when the engine closes.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+    /// Ends what waits; returns whether this was the first call.
+    pub(crate) fn begin_closing(&self) -> bool {
+        let first = !self.closing.send_replace(true);
+        self.queue.close();
+        first
+    }
+    /// An error once the engine is closing.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if *self.closing.borrow() { Err(closing()) } else { Ok(()) }
+    }
+}
+
+/// The error of every verb from the moment the engine begins to close.
+pub(crate) fn closing() -> Error {
+    Error::new(ErrorKind::Unavailable, "the broker is shutting down")
+}

@@ -1,0 +1,70 @@
+//! A store in memory, for tests of what stands above: it can be told to fail.
+
+use super::{Batch, Expect, Store, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the clones of one store share.
+#[derive(Default)]
+struct Contents {
+    rows: BTreeMap<Bytes, Bytes>,
+    commits: usize,
+    failing: bool,
+}
+
+/// A store that forgets all when its last clone is dropped.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryStore(Arc<Mutex<Contents>>);
+
+impl MemoryStore {
+    /// How many groups were committed.
+    pub(crate) fn commits(&self) -> usize {
+        self.0.lock().commits
+    }
+    /// From now on commits fail, or succeed again.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.0.lock().failing = failing;
+    }
+}
+
+impl Store for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.0.lock().rows.get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
+        let contents = self.0.lock();
+        let from =
+            contents.rows.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        Ok(from.take_while(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn commit(&mut self, group: &[Batch]) -> Result<Vec<Verdict>> {
+        let mut contents = self.0.lock();
+        if contents.failing {
+            return Err(Error::new(ErrorKind::Unavailable, "the store was told to fail"));
+        }
+        contents.commits += 1;
+        let rows = &mut contents.rows;
+        let verdicts = group.iter().map(|batch| {
+            let holds = batch.conditions.iter().all(|(key, expect)| match expect {
+                Expect::Absent => !rows.contains_key(key),
+                Expect::Value(value) => rows.get(key) == Some(value),
+            });
+            if !holds {
+                return Verdict::Refused;
+            }
+            for (key, value) in &batch.changes {
+                match value {
+                    Some(value) => rows.insert(key.clone(), value.clone()),
+                    None => rows.remove(key),
+                };
+            }
+            Verdict::Done
+        });
+        Ok(verdicts.collect())
+    }
+}

@@ -1,0 +1,210 @@
+//! The store of a single machine: one `redb` file, `metadata.redb`, in the data directory, for the owner alone.
+//!
+//! Every group counts up one row of its own. After a failed commit the file is opened anew and that count says whether
+//! the group is in it or not. Only if even that fails is the outcome unknown; then nothing more is taken until a restart.
+//!
+//! ```text
+//!   Open ── commit fails ──► reopened: count moved → done · count stood → not done (Unavailable), Open again
+//!                        └─► cannot be reopened → UnknownOutcome; Lost
+//! ```
+
+use super::{Batch, Expect, Store, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use tracing::warn;
+
+/// The name of the file within the data directory.
+const FILE_NAME: &str = "metadata.redb";
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("metadata");
+const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits");
+/// All metadata of a thousand shards is about a megabyte.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Metadata in one `redb` file.
+pub(crate) struct RedbStore {
+    path: PathBuf,
+    state: State,
+    commits: u64,
+}
+
+enum State {
+    Open(Database),
+    Lost,
+}
+
+impl RedbStore {
+    /// Opens the file in `dir`, or makes it. The directory must be locked already.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE_NAME);
+        let (database, commits) = open_file(&path)?;
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|e| {
+            Error::caused(ErrorKind::Unavailable, format!("could not sync {}", dir.display()), e)
+        })?;
+        Ok(Self { path, state: State::Open(database), commits })
+    }
+
+    fn database(&self) -> Result<&Database> {
+        match &self.state {
+            State::Open(database) => Ok(database),
+            State::Lost => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("{} failed earlier; restart the broker to recover it", self.path.display()),
+            )),
+        }
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> Error {
+        let error = error.into();
+        let kind = match &error {
+            redb::Error::Corrupted(_) => ErrorKind::Damaged,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::caused(kind, format!("metadata store {}", self.path.display()), error)
+    }
+
+    /// After a commit that failed with `error`: was it done? `wanted` is the count it would have left.
+    fn find_out(&mut self, wanted: u64, error: Error) -> Result<()> {
+        warn!(%error, "a commit of the metadata store failed; opening its file anew");
+        self.state = State::Lost; // closes the file, so that it can be opened again
+        match open_file(&self.path) {
+            Ok((database, commits)) => {
+                self.state = State::Open(database);
+                self.commits = commits;
+                if commits == wanted { Ok(()) } else { Err(error) }
+            }
+            Err(reopening) => {
+                let message =
+                    format!("metadata may or may not have been written ({reopening}); restart the broker");
+                Err(Error::caused(ErrorKind::UnknownOutcome, message, error))
+            }
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<(Database, u64)> {
+    let wrong = |e: redb::Error| {
+        let kind = match &e {
+            redb::Error::Corrupted(_) => ErrorKind::Damaged,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::caused(kind, format!("could not open the metadata store {}", path.display()), e)
+    };
+    // redb would make it readable for everybody
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map_err(|e| wrong(redb::Error::Io(e)))?;
+    let database = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|e| wrong(e.into()))?;
+    let commits = read_commits(&database).map_err(wrong)?;
+    Ok((database, commits))
+}
+
+fn read_commits(database: &Database) -> std::result::Result<u64, redb::Error> {
+    match database.begin_read()?.open_table(COMMITS) {
+        Ok(table) => Ok(table.get(())?.map_or(0, |count| count.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Judges and does one batch within a transaction. Nothing is changed unless all conditions hold.
+fn apply(
+    rows: &mut Table<'_, &'static [u8], &'static [u8]>,
+    batch: &Batch,
+) -> std::result::Result<Verdict, redb::Error> {
+    for (key, expect) in &batch.conditions {
+        let found = rows.get(key.as_ref())?;
+        let holds = match expect {
+            Expect::Absent => found.is_none(),
+            Expect::Value(value) => found.is_some_and(|found| found.value() == value.as_ref()),
+        };
+        if !holds {
+            return Ok(Verdict::Refused);
+        }
+    }
+    for (key, value) in &batch.changes {
+        match value {
+            Some(value) => rows.insert(key.as_ref(), value.as_ref())?,
+            None => rows.remove(key.as_ref())?,
+        };
+    }
+    Ok(Verdict::Done)
+}
+
+fn fill(
+    transaction: &WriteTransaction,
+    group: &[Batch],
+    count: u64,
+) -> std::result::Result<Vec<Verdict>, redb::Error> {
+    let mut rows = transaction.open_table(ROWS)?;
+    let verdicts =
+        group.iter().map(|batch| apply(&mut rows, batch)).collect::<std::result::Result<Vec<_>, _>>()?;
+    if verdicts.contains(&Verdict::Done) {
+        transaction.open_table(COMMITS)?.insert((), count)?;
+    }
+    Ok(verdicts)
+}
+
+impl Store for RedbStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let read = || -> std::result::Result<Option<Bytes>, redb::Error> {
+            let transaction = match self.database() {
+                Ok(database) => database.begin_read()?,
+                Err(_) => return Err(redb::Error::DatabaseClosed),
+            };
+            match transaction.open_table(ROWS) {
+                Ok(rows) => Ok(rows.get(key)?.map(|value| Bytes::copy_from_slice(value.value()))),
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
+        let database = self.database()?;
+        let read = || -> std::result::Result<Vec<(Bytes, Bytes)>, redb::Error> {
+            let rows = match database.begin_read()?.open_table(ROWS) {
+                Ok(rows) => rows,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut found = Vec::new();
+            for row in rows.range(prefix..)? {
+                let (key, value) = row?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+            }
+            Ok(found)
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    fn commit(&mut self, group: &[Batch]) -> Result<Vec<Verdict>> {
+        let count = self.commits + 1;
+        let filled = {
+            let transaction = self.database()?.begin_write().map_err(|error| self.failed(error))?;
+            match fill(&transaction, group, count) {
+                Ok(verdicts) if !verdicts.contains(&Verdict::Done) => return Ok(verdicts),
+                Ok(verdicts) => Ok((transaction, verdicts)),
+                Err(error) => Err(error),
+            }
+        };
+        let (verdicts, failure) = match filled {
+            Ok((transaction, verdicts)) => (verdicts, transaction.commit().err().map(redb::Error::from)),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        if let Some(failure) = failure {
+            let failure = self.failed(failure);
+            self.find_out(count, failure)?;
+        }
+        self.commits = count;
+        Ok(verdicts)
+    }
+}

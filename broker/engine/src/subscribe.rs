@@ -1,0 +1,136 @@
+//! The subscribe verb: follows a shard, page after page, and waits at the tip.
+//!
+//! ```text
+//!   catching up ── page ends at the tip ──► caught up ── tail moves ──► read where it stands
+//!        ▲    (reads on a blocking thread)      │         (page cache, at most 256 KiB)
+//!        └────── page ends before the tip ──────┘
+//! ```
+//!
+//! Each subscription holds nothing but its place: a slow reader delays nobody else. Records that lie below the horizon
+//! by the time the reader comes are skipped; [`FramePage::from`] shows it.
+
+use crate::error::Result;
+use crate::read::{FramePage, blocking, frame_page};
+use crate::shard::handle::ShardHandle;
+use crate::stream::{Stream, StreamCore};
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_types::{SequenceIndex, ShardId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Largest page that a subscription which has caught up reads without leaving its thread.
+const TIP_BYTES_MAX: usize = 256 << 10;
+
+/// Follows one shard from a place on.
+pub struct Subscription {
+    core: Arc<StreamCore>,
+    handle: Arc<ShardHandle>,
+    next: SequenceIndex,
+    tail: watch::Receiver<SequenceIndex>,
+    closing: watch::Receiver<bool>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    CatchingUp,
+    CaughtUp,
+    Ended,
+}
+
+impl Stream {
+    /// Follows `shard` from `from` on. Errors: `NotFound`, `Unavailable`.
+    pub fn subscribe(&self, shard: ShardId, from: SequenceIndex) -> Result<Subscription> {
+        let handle = self.core.handle(shard)?;
+        handle.check_readable()?;
+        let (tail, closing) = (handle.tail(), handle.shared().closing());
+        let core = Arc::clone(&self.core);
+        Ok(Subscription { core, handle, next: from, tail, closing, state: State::CatchingUp })
+    }
+}
+
+impl Subscription {
+    /// The next page of up to `max_bytes` (at least one frame); waits until there are records. `None` after the page
+    /// whose `end` is set was delivered. Cancel-safe: what was not returned comes again.
+    ///
+    /// Errors: `NotFound` once the stream is deleted, `Unavailable` once the engine closes, `Damaged`, `Internal`.
+    pub async fn next(&mut self, max_bytes: usize) -> Result<Option<FramePage>> {
+        self.page(max_bytes, None).await
+    }
+
+    /// Like [`Subscription::next`], but answers an empty page when no record came for `idle`.
+    pub async fn next_or_idle(&mut self, max_bytes: usize, idle: Duration) -> Result<Option<FramePage>> {
+        self.page(max_bytes, Some(Instant::now() + idle)).await
+    }
+
+    async fn page(&mut self, max_bytes: usize, until: Option<Instant>) -> Result<Option<FramePage>> {
+        if self.state == State::Ended {
+            return Ok(None);
+        }
+        loop {
+            self.handle.check_readable()?;
+            self.tail.borrow_and_update();
+            if self.next < self.handle.log().marks().durable() || self.is_at_end() {
+                let page = self.read(max_bytes).await;
+                let page = self.handle.shared().metrics().note(page)?;
+                if !page.frames.is_empty() || page.end.is_some() {
+                    return Ok(Some(page));
+                }
+                continue; // only a closing entry, or a gap between two openings
+            }
+            self.state = State::CaughtUp;
+            if self.wait(until).await == Waited::Idle {
+                let (from, next) = (self.next, self.next);
+                return Ok(Some(FramePage { frames: Vec::new(), from, next, millis_behind: 0, end: None }));
+            }
+        }
+    }
+
+    /// The catalog replaces the handle of a shard that is closed, so the end shows there.
+    fn is_at_end(&mut self) -> bool {
+        if let Some(handle) = self.core.shard_set().get(self.handle.shard().id) {
+            self.handle = Arc::clone(handle);
+        }
+        !self.handle.shard().is_open() && self.next >= self.handle.log().marks().durable()
+    }
+
+    async fn read(&mut self, max_bytes: usize) -> Result<FramePage> {
+        let from = self.next;
+        let page = if self.state == State::CaughtUp {
+            frame_page(&self.core, &self.handle, from, max_bytes.min(TIP_BYTES_MAX))?
+        } else {
+            let (core, handle) = (Arc::clone(&self.core), Arc::clone(&self.handle));
+            blocking(move || frame_page(&core, &handle, from, max_bytes)).await?
+        };
+        self.next = page.next;
+        self.state = match (&page.end, page.millis_behind) {
+            (Some(_), _) => State::Ended,
+            (None, 0) => State::CaughtUp,
+            (None, _) => State::CatchingUp,
+        };
+        Ok(page)
+    }
+
+    /// Waits until the tail moves, the stream goes, the engine closes, or `until`.
+    async fn wait(&mut self, until: Option<Instant>) -> Waited {
+        let idle = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        // both senders live as long as the handle, and an error would only mean: look again
+        tokio::select! {
+            _ = self.tail.changed() => Waited::Woken,
+            _ = self.closing.changed() => Waited::Woken,
+            () = idle => Waited::Idle,
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Waited {
+    Woken,
+    Idle,
+}
