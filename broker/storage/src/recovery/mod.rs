@@ -252,12 +252,9 @@ fn put_back(
         work.pool.make(id, run.segment.capacity)?;
         log.files.insert(id.number, run.segment.capacity);
     }
+    // the header too: after a failed sync the page cache may show what the device never got
     let file = &work.open.get(id)?.file;
-    let mut head = [0; SegmentHeader::BYTES];
-    file.read(0, &mut head).map_err(io)?;
-    if SegmentHeader::decode(&head) != Some(run.segment) {
-        file.write(0, &[&run.segment.encode()], Sync::None).map_err(io)?;
-    }
+    file.write(0, &[&run.segment.encode()], Sync::None).map_err(io)?;
     file.write(run.offset, &[&run.bytes], Sync::None).map_err(io)?;
     log.replayed = log.replayed.max(Some((id.number, run.offset + run.bytes.len() as u64)));
     touched.insert(id);

@@ -5,6 +5,7 @@
 //! already proves damage.
 
 use super::{Recovery, Reviving, remove_files};
+use crate::disk::Sync;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Durable;
 use crate::log_state::{Closing, Segment};
@@ -32,6 +33,11 @@ pub(super) fn forward(
     }
     if durable == Durable::EachGroup {
         tell_damage(work, log)?;
+    }
+    // a segment without frames was begun in an epoch that is over: the next append begins it anew
+    if log.state.segments.back().is_some_and(|last| last.durable_end == SegmentHeader::BYTES as u64) {
+        log.state.next_segment -= 1;
+        log.state.segments.pop_back();
     }
     let behind = log.files.split_off(&log.state.next_segment);
     remove_files(work, log.id, behind.into_keys())
@@ -68,11 +74,29 @@ fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<Seg
         state.newest = state.newest.max(Some(header.arrival));
         state.producers.note(header.producer, Batch::of(&header));
         at += header.frame_bytes as usize;
-        touched.insert(id);
         if header.kind == FrameKind::Close {
             state.closing = Closing::Sealed;
             break;
         }
+    }
+    if at > 0 {
+        touched.insert(id);
+        write_again(work, id, from, &bytes[..at])?;
+    }
+    Ok(())
+}
+
+/// Writes what was found once more, so that the sync at the end of recovery means something: after a failed write or sync
+/// the page cache may show what the device never got, and count it as clean.
+fn write_again(work: &Recovery<'_>, id: SegmentId, from: u64, found: &[u8]) -> Result<()> {
+    const STEP: usize = 1 << 20;
+    let file = &work.open.get(id)?.file;
+    let mut offset = from;
+    for piece in found.chunks(STEP) {
+        let copy = piece.to_vec(); // the source is a map of the very pages that are written
+        file.write(offset, &[&copy], Sync::None)
+            .map_err(|e| Error::io(format!("cannot write {} at {offset}", id.file()), e))?;
+        offset += copy.len() as u64;
     }
     Ok(())
 }
