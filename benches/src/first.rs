@@ -56,14 +56,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         eprintln!("  {} · {}: {:.1} MB/s", figure.workload, figure.target, figure.mb_per_s);
         figures.push(figure);
     };
+    let ballast = args.directory.ballast(dir.path())?;
+    let warm = || ballast.as_ref().map_or(Ok(()), |ballast| ballast.fill());
     for repetition in 1..=args.repetitions {
         eprintln!("repetition {repetition} of {}", args.repetitions);
-        took(raw_disk::direct(dir.path(), 1 << 20, window())?);
-        took(raw_disk::direct(dir.path(), 4 << 10, window())?);
+        took(raw_disk::direct(dir.path(), 1 << 20, window)?);
+        took(raw_disk::direct(dir.path(), 4 << 10, window)?);
         took(runtime.block_on(bare_grpc::sink(&peer.endpoint, GRPC_CONNECTIONS, window()))?);
         took(runtime.block_on(bare_grpc::source(&peer.endpoint, GRPC_CONNECTIONS, window()))?);
         for target in ["grpc", "kinesis"] {
             for workload in ["produce", "consume"] {
+                warm()?;
                 took(args.load(&broker.endpoint, workload, target)?);
             }
         }
@@ -108,6 +111,9 @@ impl Args {
             self.record_bytes,
             self.shards
         )?;
+        if self.directory.warm_memory {
+            page.push_str("The page cache was full before each measurement (`--warm-memory`).\n\n");
+        }
         for (name, value) in facts {
             writeln!(page, "- {name}: {value}")?;
         }

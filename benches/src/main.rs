@@ -13,6 +13,7 @@ mod bare_grpc;
 mod figure;
 mod first;
 mod machine;
+mod memory;
 mod process;
 mod raw_disk;
 mod report;
@@ -22,7 +23,7 @@ mod window;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 // the same as the broker's, so that the limits and the broker differ in nothing but their work
 #[global_allocator]
@@ -51,6 +52,9 @@ struct Directory {
     /// Directory for the files of the run; a fresh one within is used, and removed. Default: beside this program
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Fill the page cache before each measurement, so that a virtual machine does not measure how its host provides memory
+    #[arg(long)]
+    warm_memory: bool,
 }
 
 impl Directory {
@@ -62,6 +66,10 @@ impl Directory {
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
         machine::refuse_memory(dir.path())?;
         Ok(dir)
+    }
+
+    fn ballast(&self, dir: &Path) -> Result<Option<memory::Ballast>> {
+        self.warm_memory.then(|| memory::Ballast::new(dir)).transpose()
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Blocks {
 
 /// One writer, `O_DIRECT | O_DSYNC`, `bytes` at a time, one behind the other into written blocks, from the front again at
 /// the end: what the journal does.
-pub(crate) fn direct(dir: &Path, bytes: usize, window: Window) -> Result<Figure> {
+pub(crate) fn direct(dir: &Path, bytes: usize, window: impl Fn() -> Window) -> Result<Figure> {
     let path = dir.join("raw-direct");
     make(&path, FILE_BYTES, Blocks::Written)?;
     let flags = (OFlags::DIRECT | OFlags::DSYNC).bits();
@@ -36,6 +36,7 @@ pub(crate) fn direct(dir: &Path, bytes: usize, window: Window) -> Result<Figure>
         .context("the file system refuses direct writes")?;
     let mut buffer = AlignedBuffer::with_capacity(bytes);
     buffer.extend_from_slice(&noise(bytes));
+    let window = window();
     let mut meter = Meter::new(window);
     let mut at = 0;
     while !window.is_over() {

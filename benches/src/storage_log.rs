@@ -64,14 +64,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let time = Duration::from_secs(args.seconds);
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let mut figures = Vec::new();
+    let ballast = args.directory.ballast(dir.path())?;
+    let warm = || ballast.as_ref().map_or(Ok(()), |ballast| ballast.fill());
     for repetition in 1..=args.repetitions {
         eprintln!("repetition {repetition} of {}", args.repetitions);
         if wanted("raw disk") {
+            warm()?;
             figures.extend(limits(dir.path(), time)?);
         }
         for load in loads() {
             for (mode, durability) in [("device", Durability::Device), ("os", Durability::Os)] {
                 if wanted(&format!("{}, {mode}", load.name)) {
+                    warm()?;
                     figures.push(append(&dir.path().join("data"), &load, mode, durability, time)?);
                 }
             }
@@ -84,8 +88,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn limits(dir: &Path, time: Duration) -> Result<Vec<Figure>> {
     let window = || Window::after(WARMUP, time);
     Ok(vec![
-        raw_disk::direct(dir, 1 << 20, window())?,
-        raw_disk::direct(dir, 4 << 10, window())?,
+        raw_disk::direct(dir, 1 << 20, window)?,
+        raw_disk::direct(dir, 4 << 10, window)?,
         raw_disk::buffered(dir, 512 << 10, Blocks::Fresh, 2, window)?,
         raw_disk::buffered(dir, 512 << 10, Blocks::Written, 2, window)?,
     ])
