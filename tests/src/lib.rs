@@ -1,1 +1,23 @@
-//! placeholder
+//! The harness of the tests of the whole: a real `tidemill` process, raw clients, and the checker of histories.
+//!
+//! Why: what Tidemill promises is promised by a process on a machine, so it is tested as one: started, loaded, killed
+//! without warning, started again. Everything here waits with a deadline, and everything that was started ends with the
+//! test that started it. What it does not do: reach into the broker; tests see what users see.
+
+mod binary;
+mod broker;
+mod history;
+mod http;
+mod kinesis;
+mod native;
+mod payload;
+mod process;
+
+pub use binary::tidemill;
+pub use broker::{Broker, free_port};
+pub use history::{History, Stored, Verified};
+pub use http::{Connection, Reply};
+pub use kinesis::{Kinesis, PutResult, decode_data};
+pub use native::{create_stream, read_shard, read_stream};
+pub use payload::{id_of, payload};
+pub use process::{Finished, Running, Until, run, run_with_input, until};
