@@ -69,6 +69,10 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<()> {
+        let mut held = self.lock.lock();
+        if held.is_some() {
+            return Ok(()); // whoever keeps other files in the directory locks it before storage does
+        }
         let path = self.dir.join(LOCK_NAME);
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -91,7 +95,7 @@ impl Disk for RealDisk {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        *self.lock.lock() = Some(file);
+        *held = Some(file);
         Ok(())
     }
 
