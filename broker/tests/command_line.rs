@@ -142,6 +142,36 @@ fn lines_put_are_the_lines_consumed_and_a_second_run_goes_on_behind_the_checkpoi
 }
 
 #[test]
+fn consume_ends_quietly_when_its_reader_goes_and_checkpoints_only_what_was_read() {
+    let dir = TempDir::new().unwrap();
+    let broker = serve(tidemill().current_dir(&dir).env("TIDEMILL_LISTEN", "127.0.0.1:0"));
+    let run = |arguments: &[&str], stdin: &[u8]| run(arguments, &broker.endpoint, stdin);
+    run(&["stream", "create", "s"], b"");
+    let lines: String = (0..300_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(run(&["put", "s", "--key", "k"], lines.as_bytes()).status.code(), Some(0));
+
+    let mut command = tidemill();
+    command.args(["consume", "s", "--app", "a", "--endpoint", &broker.endpoint]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    reader.read_line(&mut first).unwrap();
+    assert_eq!(first, "0\n");
+    drop(reader);
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
+
+    // its leases are free at once, and the lines that nobody read come again
+    let rest = run(&["consume", "s", "--app", "a", "--until-caught-up"], b"").stdout;
+    assert!(rest.ends_with(b"\n299999\n"));
+    let next: u64 = String::from_utf8_lossy(&rest).lines().next().unwrap().parse().unwrap();
+    assert!(
+        next < 200_000,
+        "a pipe holds 64 KiB, some 10,000 lines, and one batch may be on its way: {next}"
+    );
+}
+
+#[test]
 fn the_demo_agrees_with_the_file_although_a_worker_dies_halfway() {
     let done = run(&["demo", "--json"], "http://127.0.0.1:1", b"");
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));

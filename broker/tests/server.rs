@@ -107,6 +107,44 @@ async fn one_port_answers_operators_kinesis_and_grpc() {
 }
 
 #[tokio::test]
+async fn health_and_reflection_answer_for_every_service() {
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServiceResponse};
+    let dir = TempDir::new().unwrap();
+    let broker = broker(&dir).await;
+    let channel =
+        tonic::transport::Endpoint::from_shared(broker.endpoint()).unwrap().connect().await.unwrap();
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers =
+        ServerReflectionClient::new(channel.clone()).server_reflection_info(tokio_stream::once(ask)).await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(listed)) = answer.message_response else {
+        panic!("not a list: {answer:?}");
+    };
+    let services: Vec<_> = listed.service.into_iter().map(|ServiceResponse { name }| name).collect();
+    let mut health = HealthClient::new(channel);
+    for service in ["tidemill.v1.Control", "tidemill.v1.Data", "tidemill.v1.Lease"] {
+        assert!(services.iter().any(|name| name == service), "{service} not in {services:?}");
+        let checked =
+            health.check(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        assert_eq!(checked.status(), ServingStatus::Serving);
+    }
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let stopped = tokio::time::timeout(SOON, broker.shutdown());
+    let (stopped, last) = tokio::join!(stopped, watch.message());
+    stopped.expect("shutdown does not wait for watchers").unwrap();
+    assert_eq!(last.unwrap().unwrap().status(), ServingStatus::NotServing);
+}
+
+#[tokio::test]
 async fn a_bad_batch_is_an_answer_and_the_call_goes_on_in_order() {
     let dir = TempDir::new().unwrap();
     let broker = broker(&dir).await;

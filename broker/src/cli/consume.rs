@@ -1,13 +1,14 @@
 //! `tidemill consume`: records to stdout, through the consumer library.
 //!
 //! A batch counts as processed once its lines were written to stdout and flushed, and only what is processed is
-//! checkpointed: a reader behind a pipe that keeps what it got misses nothing. When the reader is gone the worker stops,
-//! gives its leases back, and the command ends quietly.
+//! checkpointed: a reader behind a pipe that keeps what it got misses nothing. When stdout takes no more the worker stops
+//! and gives its leases back; the command ends quietly if the reader is gone, else it tells why.
 
 use super::Connection;
 use super::signals::StopSignals;
 use crate::error::{Error, Result};
 use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidemill_consumer::{
     Batch, Checkpointer, InitialPosition, ProcessError, Record, RecordProcessor, Worker,
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Batches of lines that wait for stdout.
 const BATCHES_WAITING_MAX: usize = 2;
+/// By then the worker knows that it is to stop.
+const STOP_NOTICED: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -58,19 +61,20 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let worker = worker(&args)?;
     let mut signals = StopSignals::catch()?;
     let output = Output::open();
-    let gone = output.reader_gone.clone();
+    let stdout = output.state.clone();
     let format = if args.json { Format::Json } else { Format::Data };
     let stop = async {
         tokio::select! {
             () = signals.any() => {}
-            () = gone.cancelled() => {}
+            () = stdout.broken.cancelled() => {}
         }
     };
     let ended = worker.run(move |_| Printer { output: output.clone(), format }, stop).await;
-    if gone.is_cancelled() {
-        return Ok(());
+    match stdout.failure.get() {
+        Some(io::ErrorKind::BrokenPipe) => Ok(()),
+        Some(kind) => Err(Error::because("cannot write to stdout", io::Error::from(*kind))),
+        None => ended.map_err(|e| Error::failed(e.message())),
     }
-    ended.map_err(|e| Error::failed(e.message()))
 }
 
 fn worker(args: &Args) -> Result<Worker> {
@@ -158,33 +162,48 @@ type Lines = (Vec<u8>, oneshot::Sender<io::Result<()>>);
 #[derive(Clone)]
 struct Output {
     lines: mpsc::Sender<Lines>,
-    reader_gone: CancellationToken,
+    state: Arc<StdoutState>,
+}
+
+/// Whether stdout still takes lines, and why not.
+#[derive(Default)]
+struct StdoutState {
+    failure: OnceLock<io::ErrorKind>,
+    broken: CancellationToken,
 }
 
 impl Output {
     fn open() -> Self {
         let (lines, mut waiting) = mpsc::channel::<Lines>(BATCHES_WAITING_MAX);
-        let reader_gone = CancellationToken::new();
-        let gone = reader_gone.clone();
+        let state = Arc::<StdoutState>::default();
+        let told = Arc::clone(&state);
         tokio::task::spawn_blocking(move || {
             let mut out = io::stdout().lock();
             while let Some((lines, done)) = waiting.blocking_recv() {
                 let written = out.write_all(&lines).and_then(|()| out.flush());
-                if written.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
-                    gone.cancel();
+                if let Err(error) = &written {
+                    told.failure.get_or_init(|| error.kind());
+                    told.broken.cancel();
                 }
                 // the processor may have been dropped; then its batch will be delivered again
                 let _ = done.send(written);
             }
         });
-        Self { lines, reader_gone }
+        Self { lines, state }
     }
 
-    /// Returns once the lines are flushed.
+    /// Returns once the lines are flushed. After a failure it holds the processor until the worker is stopping, which
+    /// then does not call it again.
     async fn write(&self, lines: Vec<u8>) -> io::Result<()> {
         let (done, written) = oneshot::channel();
-        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "stdout is closed");
-        self.lines.send((lines, done)).await.map_err(|_| closed())?;
-        written.await.map_err(|_| closed())?
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let written = match self.lines.send((lines, done)).await {
+            Ok(()) => written.await.unwrap_or_else(|_| Err(closed())),
+            Err(_) => Err(closed()),
+        };
+        if written.is_err() {
+            tokio::time::sleep(STOP_NOTICED).await;
+        }
+        written
     }
 }
