@@ -84,7 +84,8 @@ pub(crate) struct ShardTask<P> {
 impl<P: RecordProcessor> ShardTask<P> {
     pub(crate) fn new(desk: Desk, processor: P, reader: PushReader) -> Self {
         let rng = StdRng::seed_from_u64(desk.seed);
-        let (processed, checkpoint_due) = (desk.start, Instant::now() + CHECKPOINT_INTERVAL);
+        // the first batch is checkpointed at once: leases move most when workers have just come
+        let (processed, checkpoint_due) = (desk.start, Instant::now());
         Self { desk, processor, reader, processed, checkpoint_due, rng }
     }
 
@@ -255,6 +256,10 @@ impl<P: RecordProcessor> ShardTask<P> {
     /// The processor failed: tells, and waits before the next attempt.
     async fn pause_after(&mut self, call: &str, attempts: u32, error: &ProcessError) -> Result<(), Turn> {
         self.must_hold()?;
+        if self.desk.stop.is_cancelled() {
+            debug!(shard = %self.desk.at, call, attempts, %error, "processor failed, not called again: the worker stops");
+            return Err(Turn::Stop);
+        }
         let wait = RETRY.wait(attempts, &mut self.rng);
         if attempts.is_power_of_two() {
             warn!(shard = %self.desk.at, call, attempts, %error, "processor failed, calling it again");
