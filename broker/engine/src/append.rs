@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_types::{Frame, FrameWriter, ProducerId, Record, SequenceNumber, ShardId, ShardMapVersion};
+use tokio::time::Instant;
 
-/// A put waits this long for room in a shard's queue before its records are throttled.
+/// A put waits this long for room in the queues of its shards before what is left of it is throttled.
 const PUT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Where a record went.
@@ -35,7 +36,7 @@ impl Stream {
     /// Routes each record, stores them as one frame for each shard, and waits until they are durable. Answers in the
     /// order of the records; each succeeds or fails alone. Records of one shard keep the order of the request.
     ///
-    /// Where a shard's queue stays full for two seconds, its records are `Throttled`. Cancelled, some of the records
+    /// Where a shard's queue has no room within two seconds, its records are `Throttled`. Cancelled, some of the records
     /// may be stored.
     pub async fn put(&self, records: Vec<Record>) -> Vec<Result<Placed>> {
         let set = self.core.shard_set();
@@ -44,20 +45,20 @@ impl Stream {
             groups.entry(set.map().route_slot(record.hash_key())).or_default().push(at);
         }
         let mut results: Vec<Option<Result<Placed>>> = vec![None; records.len()];
+        let deadline = Instant::now() + PUT_WAIT_MAX;
         let mut sent = Vec::new();
         for (route, slots) in groups {
             let shard = set.map().open()[route].id;
             match self.core.handle(shard) {
-                Ok(handle) => self.send_group(&handle, &records, slots, &mut sent).await,
+                Ok(handle) => send_group(&handle, &records, slots, deadline, &mut sent).await,
                 Err(error) => slots.into_iter().for_each(|slot| results[slot] = Some(Err(error.clone()))),
             }
         }
         for part in sent {
             let outcome = match part.pending {
                 Ok(pending) => pending.await,
-                Err(error) => Err(error),
+                Err(error) => part.handle.shared().metrics().note(Err(error)),
             };
-            let outcome = part.handle.shared().metrics().note(outcome);
             for (nth, slot) in (0..).zip(part.slots) {
                 results[slot] = Some(outcome.as_ref().map_err(Error::clone).map(|appended| {
                     let shard = part.handle.shard();
@@ -69,29 +70,6 @@ impl Stream {
             }
         }
         results.into_iter().map(|result| result.expect("every record was in one group")).collect()
-    }
-
-    /// Writes the records of one shard into as few frames as hold them, and hands those over in order.
-    async fn send_group(
-        &self,
-        handle: &Arc<ShardHandle>,
-        records: &[Record],
-        slots: Vec<usize>,
-        sent: &mut Vec<Sent>,
-    ) {
-        for slots in split_by_frame(records, slots) {
-            let bytes = slots.iter().map(|slot| record_bytes(&records[*slot])).sum();
-            let mut writer = FrameWriter::with_capacity(bytes);
-            for slot in &slots {
-                writer.push(records[*slot].key().as_str(), records[*slot].data());
-            }
-            let submitted = handle.submit(writer.finish(ProducerId::NONE, 0));
-            let pending = match tokio::time::timeout(PUT_WAIT_MAX, submitted).await {
-                Ok(pending) => pending,
-                Err(_) => Err(handle.no_room()),
-            };
-            sent.push(Sent { handle: Arc::clone(handle), slots, pending });
-        }
     }
 
     /// Waits until the shard's queue has room, then hands over a batch that was checked by `Frame::decode_untrusted`.
@@ -128,6 +106,29 @@ impl Stream {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         self.core.handle(shard)
+    }
+}
+
+/// Writes the records of one shard into as few frames as hold them, and hands those over in order.
+async fn send_group(
+    handle: &Arc<ShardHandle>,
+    records: &[Record],
+    slots: Vec<usize>,
+    deadline: Instant,
+    sent: &mut Vec<Sent>,
+) {
+    for slots in split_by_frame(records, slots) {
+        let bytes = slots.iter().map(|slot| record_bytes(&records[*slot])).sum();
+        let mut writer = FrameWriter::with_capacity(bytes);
+        for slot in &slots {
+            writer.push(records[*slot].key().as_str(), records[*slot].data());
+        }
+        let submitted = handle.submit(writer.finish(ProducerId::NONE, 0));
+        let pending = match tokio::time::timeout_at(deadline, submitted).await {
+            Ok(pending) => pending,
+            Err(_) => Err(handle.no_room()),
+        };
+        sent.push(Sent { handle: Arc::clone(handle), slots, pending });
     }
 }
 

@@ -140,6 +140,7 @@ impl ShardHandle {
 
     fn hand_over(&self, frame: Frame, room: Room) -> PendingAppend {
         let (done, outcome) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
         let bytes = u64::from(frame.header().frame_bytes);
         let (metrics, deleted, stream) =
             (Arc::clone(&self.metrics), Arc::clone(&self.deleted), self.stream.clone());
@@ -157,7 +158,7 @@ impl ShardHandle {
                 Err(error) => Err(Error::from_storage(&format!("append to stream {stream}"), error)),
             };
             // whoever gave up waiting does not mind
-            let _ = done.send(answer);
+            let _ = done.send(shared.metrics().note(answer));
         });
         PendingAppend::new(outcome)
     }
