@@ -4,10 +4,12 @@ use anyhow::{Context, Result, ensure};
 
 /// Bytes of the head: two numbers of 16 and 8 hexadecimal digits, each with a space.
 const HEAD: usize = 26;
+/// Bytes of filler that every payload has, so that a changed id is noticed.
+const FILLER_MIN: usize = 8;
 
-/// The payload `id` of `bytes` bytes, at least 26.
+/// The payload `id` of `bytes` bytes, at least 34.
 pub fn payload(id: u64, bytes: usize) -> Vec<u8> {
-    let bytes = bytes.max(HEAD);
+    let bytes = bytes.max(HEAD + FILLER_MIN);
     let mut data = format!("{id:016x} {bytes:08x} ").into_bytes();
     // xorshift; the state must not be zero
     let mut state = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -37,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_payload_that_was_changed_is_noticed() {
-        for bytes in [0, 26, 27, 5000] {
+        for bytes in [0, 34, 35, 5000] {
             let data = payload(7, bytes);
             assert_eq!(id_of(&data).unwrap(), 7);
             for place in [0, 18, data.len() - 1] {

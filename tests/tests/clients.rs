@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-use tidemill_tests::{Broker, tidemill};
+use tidemill_tests::{Broker, tell, tidemill};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -58,7 +58,9 @@ async fn boto3_puts_10_000_records_and_reads_them_back_from_every_iterator_type(
     let python = match python().await {
         Ok(python) => python,
         Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("NOT TESTED: boto3 could not be installed, so nothing is known about it: {error:#}");
+            tell(&format!(
+                "NOT TESTED: boto3 could not be installed, so nothing is known about it: {error:#}"
+            ));
             return Ok(());
         }
         Err(error) => bail!("boto3 could not be installed, and CI must not go without: {error:#}"),
@@ -70,6 +72,6 @@ async fn boto3_puts_10_000_records_and_reads_them_back_from_every_iterator_type(
     let done = output(&mut script, TEST_DEADLINE).await?;
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     ensure!(done.status.success(), "boto3 is not content:\n{out}{err}");
-    print!("{out}");
+    tell(out.trim_end());
     broker.assert_alive().await
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tidemill_producer::{PartitionKey, Producer, Record};
 use tidemill_proto::client::Channel;
 use tidemill_proto::v1::ListLeasesRequest;
-use tidemill_tests::{Broker, Running, Until, create_stream, until};
+use tidemill_tests::{Broker, Running, Until, create_stream, tell, until};
 use tokio::time::{Instant, sleep};
 
 const STREAM: &str = "events";
@@ -145,12 +145,12 @@ async fn when_a_worker_is_killed_another_goes_on_within_two_lease_times_and_noth
     let printed = a.lines().len() + b.lines().len();
     let finished = b.terminate().await?;
     ensure!(finished.code == Some(0), "{finished:?}");
-    println!(
+    tell(&format!(
         "a worker of 4 of 8 shards killed: all taken over after {taken_over:?} (lease {LEASE:?}); {} records, {} \
          redelivered",
         written.len(),
         printed - written.len()
-    );
+    ));
     ensure!(taken_over <= 2 * LEASE + SLACK, "taken over only after {taken_over:?}");
     Ok(())
 }
@@ -183,7 +183,7 @@ async fn a_worker_that_is_asked_to_stop_exits_with_0_and_the_next_repeats_nothin
     ensure!(finished.code == Some(0), "{finished:?}");
     let data = finished.stdout.iter().map(|line| Ok(parse(line)?.data)).collect::<Result<Vec<_>>>()?;
     assert_same(data, second);
-    println!("the next worker went on and caught up within {:?}", started.elapsed());
+    tell(&format!("the next worker went on and caught up within {:?}", started.elapsed()));
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use tidemill_producer::{Config, ErrorKind, PartitionKey, Producer, Record, Ticke
 use tidemill_proto::client::Endpoint;
 use tidemill_tests::{
     Broker, History, Kinesis, PutResult, Stored, Until, create_stream, payload, read_shard, read_stream,
-    until,
+    tell, until,
 };
 use tidemill_types::ShardId;
 use tokio::sync::mpsc;
@@ -239,7 +239,7 @@ async fn what_was_acknowledged_survives_kill_9_exactly_once_in_order_under_its_n
     check_order(&stored)?;
     ensure!(verified.seen > 0, "the reader saw records");
     let failures = load.native_failures.load(Ordering::Relaxed);
-    println!(
+    tell(&format!(
         "kill -9, {rounds} rounds: {} acknowledged, {} seen by a reader, {} retried over gRPC (of these {} had been \
          stored), of unknown Kinesis puts {} stored and {} not; slowest restart {slowest:?}",
         verified.acknowledged,
@@ -248,7 +248,7 @@ async fn what_was_acknowledged_survives_kill_9_exactly_once_in_order_under_its_n
         load.native_duplicates.load(Ordering::Relaxed),
         verified.uncertain_stored,
         verified.uncertain_lost,
-    );
+    ));
     ensure!(failures == 0, "{failures} records put over gRPC were not acknowledged in the end");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
-use tidemill_tests::{Broker, Finished, History, PutResult, Stored, create_stream, payload, run};
+use tidemill_tests::{Broker, Finished, History, PutResult, Stored, create_stream, payload, run, tell};
 
 /// A broker on an empty directory is ready in under this time.
 const READY_MAX: Duration = Duration::from_millis(200);
@@ -46,7 +46,7 @@ async fn a_broker_on_an_empty_directory_is_ready_at_once_and_takes_little_disk()
     }
     times.sort();
     let median = times[STARTS / 2];
-    println!("ready on an empty directory after {median:?} (of {times:?})");
+    tell(&format!("ready on an empty directory after {median:?} (of {times:?})"));
     assert!(median < READY_MAX, "the median of {times:?}");
     Ok(())
 }
@@ -132,7 +132,7 @@ async fn a_broker_that_is_asked_to_stop_finishes_what_is_under_way_and_exits_wit
     assert!(history.acknowledged_count() > 0, "the broker was stopped under load");
     let broker = Broker::start(home.path(), &[]).await?;
     let verified = history.verify(&broker.kinesis().read_all("s").await?)?;
-    println!("stopped under load: {verified:?}");
+    tell(&format!("stopped under load: {verified:?}"));
     Ok(())
 }
 
