@@ -60,6 +60,8 @@ struct Stretch {
     segment: SegmentId,
     offset: u64,
     end: u64,
+    /// The index to go on from behind the stretch: numbers between its last frame and this one were never used.
+    behind: SequenceIndex,
 }
 
 impl ShardLog {
@@ -123,9 +125,7 @@ impl ShardLog {
                 }
             };
             match self.walk(&stretch, from, durable, max_bytes) {
-                Ok(chunk) if chunk.frames.is_empty() && chunk.next < durable => {
-                    from = self.base_behind(stretch.segment, durable).max(from);
-                }
+                Ok(chunk) if chunk.frames.is_empty() && chunk.next < durable => from = chunk.next,
                 Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => {}
                 other => return other,
             }
@@ -220,17 +220,9 @@ impl ShardLog {
             }
         };
         let offset = offset.unwrap_or(SegmentHeader::BYTES as u64);
-        Ok(Stretch { segment: id, offset, end: segment.durable_end })
-    }
-
-    /// Where the segment behind this one begins: numbers between its base and the last frame before were never used.
-    fn base_behind(&self, id: SegmentId, durable: SequenceIndex) -> SequenceIndex {
-        let state = self.inner.state.read();
-        state
-            .segments
-            .iter()
-            .find(|segment| segment.number > id.number)
-            .map_or(durable, |segment| segment.base)
+        let durable = state.marks.durable();
+        let behind = state.segments.get(at + 1).map_or(durable, |next| next.base.min(durable));
+        Ok(Stretch { segment: id, offset, end: segment.durable_end, behind })
     }
 
     /// Whether the segment is no longer part of the log.
@@ -262,6 +254,9 @@ impl ShardLog {
             }
             chunk.next = chunk.next.max(header.next());
             at += length;
+        }
+        if at >= bytes.len() {
+            chunk.next = chunk.next.max(stretch.behind);
         }
         Ok(chunk)
     }

@@ -98,6 +98,21 @@ fn what_was_written_is_read_after_a_restart() {
     write_reopen_read(tempfile::tempdir().unwrap(), Durability::Os);
 }
 
+/// A reader that had read everything before a restart is at the tip after it: the numbers skipped by the new epoch are no
+/// records, and a reader that is told to go on below the tip waits for records that do not exist.
+#[test]
+fn reading_to_the_end_leads_to_the_tip_also_across_epochs() {
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    let storage = place.open(Durability::Device, &[1]);
+    append(&storage.log(LogId::new(1)).unwrap(), frame(&[b"one"])).unwrap();
+    storage.close().unwrap();
+    drop(storage);
+    let storage = place.open(Durability::Device, &[1]);
+    let log = storage.log(LogId::new(1)).unwrap();
+    let chunk = log.read(SequenceIndex::ZERO, 1000).unwrap();
+    assert_eq!((chunk.frames.len(), chunk.next), (1, log.marks().durable()));
+}
+
 #[test]
 fn a_memory_file_system_without_direct_writes_works() {
     write_reopen_read(tempfile::tempdir_in("/dev/shm").unwrap(), Durability::Device);
