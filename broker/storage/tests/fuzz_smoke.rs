@@ -1,5 +1,7 @@
 //! The fuzz targets with random and with mutated input, on the stable toolchain. Longer runs: `fuzz/README.md`.
 
+#![allow(clippy::unwrap_used)] // the whole crate is tests
+
 mod fuzz_targets;
 
 use proptest::test_runner::{RngAlgorithm, TestRng};

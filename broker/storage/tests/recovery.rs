@@ -1,6 +1,8 @@
 //! Directed tests of opening a data directory: damage is told by file and offset, never skipped; foreign directories are
 //! refused; real disks of two kinds work from end to end.
 
+#![allow(clippy::unwrap_used)] // the whole crate is tests
+
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tidemill_storage::disk::Disk;

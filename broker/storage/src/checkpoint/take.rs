@@ -67,7 +67,12 @@ impl Shared {
         for log in logs {
             let full: Vec<_> = {
                 let state = log.state.read();
-                let filled = state.segments.len().saturating_sub(1);
+                // the last one with frames is not full for good: what follows it may be torn by a crash
+                let filled = state
+                    .segments
+                    .iter()
+                    .rposition(|s| s.durable_end > SegmentHeader::BYTES as u64)
+                    .unwrap_or(0);
                 let done =
                     |segment: &&Segment| segment.index.is_some() && segment.placed_end == segment.durable_end;
                 state.segments.iter().take(filled).filter(done).cloned().collect()

@@ -15,15 +15,13 @@
 mod chance;
 mod file;
 mod names;
+mod open_file;
 
 use self::chance::Chance;
 use self::file::{Inode, InodeRef};
 use self::names::{Change, Names};
-use super::{
-    AlignedBuffer, Disk, DiskFile, Sync, WriteMode, check_aligned, check_folder, check_name, check_range,
-    check_rename,
-};
-use bytes::Bytes;
+use self::open_file::FaultFile;
+use super::{Disk, DiskFile, WriteMode, check_folder, check_name, check_range, check_rename};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -194,8 +192,7 @@ impl FaultDisk {
     }
 
     fn open_inode(&self, inode: InodeRef, mode: WriteMode) -> Arc<dyn DiskFile> {
-        let bytes = inode.lock().visible().len() as u64;
-        Arc::new(FaultFile { inode, shared: Arc::clone(&self.shared), mode, bytes })
+        Arc::new(FaultFile::new(inode, Arc::clone(&self.shared), mode))
     }
 }
 
@@ -269,6 +266,9 @@ impl Disk for FaultDisk {
     fn lock(&self) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.powered()?;
+        if self.has_lock.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if state.locked {
             let message = "another storage has the data directory in memory; close it first";
             return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
@@ -349,83 +349,5 @@ impl Disk for FaultDisk {
 
     fn path(&self) -> String {
         "(disk in memory)".to_owned()
-    }
-}
-
-/// An open file of a [`FaultDisk`].
-struct FaultFile {
-    inode: InodeRef,
-    shared: Arc<Mutex<State>>,
-    mode: WriteMode,
-    bytes: u64,
-}
-
-impl DiskFile for FaultFile {
-    fn len(&self) -> u64 {
-        self.bytes
-    }
-
-    fn write(&self, offset: u64, pieces: &[&[u8]], sync: Sync) -> io::Result<()> {
-        check_range(self.bytes, offset, pieces.iter().map(|piece| piece.len()).sum())?;
-        let mut state = self.shared.lock();
-        let outcome = state.begin(true, sync == Sync::Data)?;
-        let mut inode = self.inode.lock();
-        match (outcome, sync) {
-            (Outcome::Done, Sync::None) => inode.write(offset, pieces),
-            (Outcome::Done, Sync::Data) => inode.write_durable(offset, pieces),
-            (Outcome::Failed, _) => {
-                inode.write_in_part(offset, pieces, &mut state.chance);
-                return Err(device_error());
-            }
-            (Outcome::Cut, _) => {
-                inode.write(offset, pieces);
-                return Err(no_power());
-            }
-        }
-        Ok(())
-    }
-
-    fn write_aligned(&self, offset: u64, buffer: &AlignedBuffer, sync: Sync) -> io::Result<()> {
-        check_aligned(self.mode, offset, buffer)?;
-        self.write(offset, &[buffer.as_slice()], sync)
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        check_range(self.bytes, offset, into.len())?;
-        self.shared.lock().powered()?;
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        into.copy_from_slice(&self.inode.lock().visible()[start..start + into.len()]);
-        Ok(())
-    }
-
-    /// A copy of the bytes as they are now: unlike a map, it does not show later writes.
-    fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
-        check_range(self.bytes, offset, bytes)?;
-        self.shared.lock().powered()?;
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        Ok(Bytes::copy_from_slice(&self.inode.lock().visible()[start..start + bytes]))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        match state.begin(false, true)? {
-            Outcome::Done => {
-                self.inode.lock().sync();
-                // many file systems commit all names with the first file that is synced; nobody may count on it
-                if state.chance.coin() {
-                    state.names.settle_all();
-                }
-                Ok(())
-            }
-            Outcome::Failed => {
-                self.inode.lock().fail_sync(&mut state.chance);
-                Err(device_error())
-            }
-            Outcome::Cut => Err(no_power()),
-        }
-    }
-
-    fn start_write_back(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
-        self.shared.lock().powered()
     }
 }

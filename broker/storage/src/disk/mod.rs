@@ -44,6 +44,7 @@ pub const ALIGNMENT: usize = 4096;
 /// A directory, with the folder `segments` in it. Dropping it releases its lock.
 pub trait Disk: Send + std::marker::Sync + 'static {
     /// Takes the directory for this process, or says who has it (`io::ErrorKind::WouldBlock`).
+    /// Taking it twice is taking it once.
     fn lock(&self) -> io::Result<()>;
     /// Names of the files in `folder` ("" is the directory itself), without the folder, in order, with their sizes.
     /// The lock and folders are not among them.

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, Found, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Producers;
-use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
+use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentId, SparseIndex};
 use crate::watermarks::Marks;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ struct Reviving {
 /// Recovers the logs `live`; files of others are removed.
 pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> {
     let checkpoint = Checkpoint::read(&**work.disk)?;
+    // a process that was killed may not have come to it; what is removed below must not go before the name it goes by
+    work.disk.sync_dir("").map_err(|e| Error::io("cannot sync the data directory", e))?;
     let mut files = list_segments(work)?;
     let mut logs = revive(work, checkpoint.as_ref(), &mut files, live)?;
     for (id, numbers) in files {
@@ -182,6 +184,12 @@ fn revive(
                 ..LogState::empty(work.epoch)
             },
         };
+        // what was not full at the checkpoint may end otherwise than its index, if one was written meanwhile, says
+        let full_before =
+            known.get(&id).and_then(|entry| entry.segments.last()).map_or(0, |last| last.number);
+        for (&number, _) in numbers.range(full_before..) {
+            remove(work, &SegmentId { log: id, number }.index_file())?;
+        }
         let in_checkpoint = known.contains_key(&id);
         logs.insert(id, Reviving { id, state, files: numbers, replayed: None, in_checkpoint });
     }

@@ -81,21 +81,23 @@ fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<Seg
     }
     if at > 0 {
         touched.insert(id);
-        write_again(work, id, from, &bytes[..at])?;
+        write_again(work, segment.header(log.id), from, &bytes[..at])?;
     }
     Ok(())
 }
 
 /// Writes what was found once more, so that the sync at the end of recovery means something: after a failed write or sync
 /// the page cache may show what the device never got, and count it as clean.
-fn write_again(work: &Recovery<'_>, id: SegmentId, from: u64, found: &[u8]) -> Result<()> {
+fn write_again(work: &Recovery<'_>, segment: SegmentHeader, from: u64, found: &[u8]) -> Result<()> {
     const STEP: usize = 1 << 20;
+    let id = segment.id;
+    let io = |offset| move |e| Error::io(format!("cannot write {} at {offset}", id.file()), e);
     let file = &work.open.get(id)?.file;
+    file.write(0, &[&segment.encode()], Sync::None).map_err(io(0))?;
     let mut offset = from;
     for piece in found.chunks(STEP) {
         let copy = piece.to_vec(); // the source is a map of the very pages that are written
-        file.write(offset, &[&copy], Sync::None)
-            .map_err(|e| Error::io(format!("cannot write {} at {offset}", id.file()), e))?;
+        file.write(offset, &[&copy], Sync::None).map_err(io(offset))?;
         offset += copy.len() as u64;
     }
     Ok(())

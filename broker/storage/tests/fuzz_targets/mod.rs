@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::{LogId, Settings, Storage};
 use tidemill_types::{
-    Epoch, Frame, FrameHeader, FrameWriter, Frames, ManualClock, ProducerId, SequenceIndex, TimestampMs,
+    Epoch, Frame, FrameHeader, FrameKind, FrameWriter, Frames, ManualClock, ProducerId, SequenceIndex,
+    TimestampMs,
 };
 
 /// Epochs that built the directory; the targets open it with the next.
@@ -41,8 +42,30 @@ pub(crate) fn frame(input: &[u8]) {
             "records are written as they are read"
         );
     }
+    if let Some(frame) = with_right_checksums(input).and_then(|bytes| Frame::decode_untrusted(&bytes).ok()) {
+        assert_eq!(frame.records().count(), frame.header().count as usize);
+    }
     let taken: usize = Frames::new(bytes).map_while(Result::ok).map(|frame| frame.bytes().len()).sum();
     assert!(taken <= input.len());
+}
+
+/// Bytes as the body of a frame whose checksums and length are right: the first four are the count of records.
+fn with_right_checksums(input: &[u8]) -> Option<Bytes> {
+    let (count, body) = input.split_first_chunk::<4>()?;
+    let header = FrameHeader {
+        frame_bytes: u32::try_from(FrameHeader::BYTES + body.len()).ok()?,
+        kind: FrameKind::Records,
+        attributes: 0,
+        body_crc: crc32fast::hash(body),
+        log: 0,
+        first: SequenceIndex::ZERO,
+        count: u32::from_le_bytes(*count),
+        group_before: 0,
+        arrival: TimestampMs::default(),
+        producer: ProducerId::NONE,
+        batch_number: 0,
+    };
+    Some(Bytes::from([&header.encode(), body].concat()))
 }
 
 /// Bytes laid over a journal file: the first four say which file and where.

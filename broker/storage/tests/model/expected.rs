@@ -224,7 +224,8 @@ impl ExpectedLog {
                 check_frame(&frame, &self.history[at]);
             } else {
                 let end = self.history.last().map_or(0, Stored::next);
-                let Some(waiting) = doubtful.next() else {
+                let is_it = |waiting: &Waiting| !self.may_be_known(waiting) || waiting.body == frame.body();
+                let Some(waiting) = doubtful.find(is_it) else {
                     panic!("{id:?}: found a frame at {} that was never written", frame.header().first.get());
                 };
                 let header = frame.header();
@@ -265,8 +266,13 @@ impl ExpectedLog {
         let trimmed = self.position(horizon);
         if survives == Survives::Durable && self.certain < trimmed {
             self.history[self.certain..trimmed].iter_mut().for_each(|stored| stored.is_forgotten = true);
+            if self.is_sealed() && !log.is_sealed() {
+                self.history.pop_if(|close| close.is_forgotten);
+            }
         }
-        self.certain = if waits_for_device { at } else { self.certain.min(at) };
+        assert_eq!(log.is_sealed(), self.is_sealed(), "{id:?}: sealed");
+        self.certain =
+            if waits_for_device { self.history.len() } else { self.certain.min(self.history.len()) };
         (self.horizon, self.horizon_certain) = (horizon, horizon.min(self.horizon_certain));
         let end = self.history.last().map_or(0, Stored::next);
         assert!(marks.durable().get() >= end);
@@ -278,12 +284,17 @@ impl ExpectedLog {
             });
     }
 
+    /// Whether it is a retry of a batch that storage has perhaps forgotten, and may have stored or not.
+    fn may_be_known(&self, waiting: &Waiting) -> bool {
+        waiting.batch.and_then(|batch| self.find(batch)).is_some_and(|stored| stored.is_forgotten)
+    }
+
     /// A retry of a batch that is stored, or doubtful before it, adds no frame.
     fn drop_doubtful_retries(&mut self) {
         let mut seen: Vec<Batch> = Vec::new();
         for waiting in std::mem::take(&mut self.doubtful) {
             if let Some(batch) = waiting.batch {
-                if self.find(batch).is_some() || seen.contains(&batch) {
+                if self.find(batch).is_some_and(|stored| !stored.is_forgotten) || seen.contains(&batch) {
                     continue;
                 }
                 seen.push(batch);

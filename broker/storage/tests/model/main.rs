@@ -9,6 +9,8 @@
 //! TIDEMILL_SEED_FIRST=4711 TIDEMILL_SEEDS=1 cargo test -p tidemill-storage --test model
 //! ```
 
+#![allow(clippy::unwrap_used)] // the whole crate is tests
+
 mod chance;
 mod expected;
 mod run;
