@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tidemill_storage::{Appended, ErrorKind, LogId, Result, ShardLog};
-use tidemill_types::{Epoch, Frame, FrameKind, ProducerId, SequenceIndex};
+use tidemill_types::{Epoch, Frame, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// Batch numbers that are surely recognised, counted back from the highest.
 const SURELY_KNOWN: u64 = 64;
@@ -307,6 +307,13 @@ impl ExpectedLog {
     pub(crate) fn check_all(&self, log: &ShardLog, max_bytes: usize) {
         let kept =
             self.history[self.position(self.horizon)..].iter().filter(|s| s.kind == FrameKind::Records);
+        let last = self.history.last().filter(|last| last.first >= self.horizon);
+        assert_eq!(
+            log.newest().map(TimestampMs::get),
+            last.map(|last| last.arrival),
+            "{:?}: newest",
+            self.id
+        );
         let found = read_all(log, max_bytes);
         assert_eq!(found.len(), kept.clone().count(), "{:?}: frames read", self.id);
         for (frame, stored) in found.iter().zip(kept) {

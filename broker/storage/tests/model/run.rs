@@ -515,7 +515,12 @@ impl<'a> Run<'a> {
             self.trace.note(|| format!("  {id} is not in the catalog any more"));
             all.remove(&id);
         }
-        let live: Vec<LogId> = all.keys().map(|id| LogId::new(*id)).collect();
+        let mut live: Vec<LogId> = all.keys().map(|id| LogId::new(*id)).collect();
+        let made_in_catalog = self.chance.one_in(8).then_some(self.next_log);
+        if let Some(id) = made_in_catalog {
+            self.next_log += 1;
+            live.push(LogId::new(id));
+        }
         if self.chance.one_in(4) {
             let durability = self.settings.durability;
             self.settings = settings(&mut self.chance, durability);
@@ -549,6 +554,16 @@ impl<'a> Run<'a> {
             self.trace.note(|| format!("  log {id}: {marks:?}, sealed {}", log.is_sealed()));
             expected.reopened(&log, survives, self.waits_for_device());
             self.trace.note(|| format!("  log {id}: {} frames in all", expected.history.len()));
+            self.logs.insert(id, Live { log, expected });
+        }
+        if let Some(id) = made_in_catalog {
+            let log = storage.log(LogId::new(id)).expect("the catalog knows it");
+            assert_eq!(
+                log.marks().horizon(),
+                log.marks().written(),
+                "a log that only the catalog knows is empty"
+            );
+            let expected = ExpectedLog::new(&log);
             self.logs.insert(id, Live { log, expected });
         }
         self.storage = Some(storage);
