@@ -14,17 +14,23 @@ pub fn tidemill() -> Result<&'static Path> {
     }
 }
 
+/// Where cargo puts what it builds in the profile of this test: `target/<profile>`.
+pub fn build_dir() -> Result<PathBuf> {
+    // target/<profile>/deps/<this test>
+    let this = std::env::current_exe().context("where this test lies")?;
+    let folder = this.parent().and_then(Path::parent).context("a test lies in target/<profile>/deps")?;
+    Ok(folder.to_owned())
+}
+
 fn build() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("TIDEMILL_BIN") {
         return Ok(path.into());
     }
-    // target/<profile>/deps/<this test>
-    let this = std::env::current_exe().context("where this test lies")?;
-    let folder = this.parent().and_then(Path::parent).context("a test lies in target/<profile>/deps")?;
+    let folder = build_dir()?;
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(profile) => profile,
-        None => bail!("cannot tell the profile from {}", this.display()),
+        None => bail!("cannot tell the profile from {}", folder.display()),
     };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

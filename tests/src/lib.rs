@@ -13,7 +13,7 @@ mod native;
 mod payload;
 mod process;
 
-pub use binary::tidemill;
+pub use binary::{build_dir, tidemill};
 pub use broker::{Broker, free_port};
 pub use history::{History, Stored, Verified};
 pub use http::{Connection, Reply};

@@ -50,8 +50,14 @@ impl Appending {
         frame: Bytes,
     ) -> Result<Outcome> {
         self.sent += 1;
-        let request =
-            AppendRequest { request_id: self.sent, stream: stream.into(), shard, map_version, frame };
+        let request = AppendRequest {
+            request_id: self.sent,
+            stream: stream.into(),
+            shard,
+            map_version,
+            frame,
+            stream_incarnation: 0,
+        };
         self.requests.send(request).await?;
         let answer = timeout(ANSWER_DEADLINE, self.answers.message()).await.context("no answer")??;
         let answer = answer.context("the broker ended the call")?;
@@ -185,6 +191,7 @@ async fn frames_up_to_the_limit_are_taken_and_larger_messages_do_not_hurt_the_br
         shard: 0,
         map_version: appending.map_version,
         frame: vec![0; 40 << 20].into(),
+        stream_incarnation: 0,
     };
     let call = client.append(tokio_stream::iter([request]));
     let ended = timeout(ANSWER_DEADLINE, async {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-use tidemill_tests::{Broker, tell, tidemill};
+use tidemill_tests::{Broker, build_dir, tell};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -36,9 +36,7 @@ async fn step(command: &mut Command, limit: Duration) -> Result<()> {
 
 /// The python of a virtual environment with the pinned packages; kept in the target directory until the pins change.
 async fn python() -> Result<PathBuf> {
-    // target/<profile>/tidemill
-    let target = tidemill()?.ancestors().nth(2).context("the binary lies in target/<profile>")?;
-    let home = target.join("clients-venv");
+    let home = build_dir()?.parent().context("a profile lies in target")?.join("clients-venv");
     let (python, pinned) = (home.join("bin/python"), home.join("requirements.installed"));
     let requirements = clients().join("requirements.txt");
     let wanted = std::fs::read_to_string(&requirements).context("requirements.txt")?;

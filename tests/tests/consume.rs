@@ -3,13 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tidemill_producer::{PartitionKey, Producer, Record};
 use tidemill_proto::client::Channel;
 use tidemill_proto::v1::ListLeasesRequest;
 use tidemill_tests::{Broker, Running, Until, create_stream, tell, until};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const STREAM: &str = "events";
 const APP: &str = "app";
@@ -62,6 +64,17 @@ async fn put(producer: &Producer, numbers: std::ops::Range<u64>) -> Result<Vec<S
     Ok(data)
 }
 
+/// Puts small groups of records, one soon after the other, until told to stop.
+async fn put_until(producer: Producer, first: u64, stop: Arc<AtomicBool>) -> Result<Vec<String>> {
+    let mut written = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let next = first + written.len() as u64;
+        written.extend(put(&producer, next..next + 20).await?);
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(written)
+}
+
 /// Who holds each shard's lease.
 async fn owners(broker: &Broker) -> Result<HashMap<u32, String>> {
     let mut client = Channel::connect(&broker.endpoint()?).await?.lease();
@@ -103,21 +116,21 @@ async fn when_a_worker_is_killed_another_goes_on_within_two_lease_times_and_noth
     })
     .await;
     ensure!(shared != Until::Late, "the shards are not shared: {:?}", owners(&broker).await?);
-    written.extend(put(&producer, 2000..3000).await?);
     let orphaned: HashSet<String> = owners(&broker)
         .await?
         .into_iter()
         .filter(|(_, owner)| owner == "a")
         .map(|(shard, _)| format!("shardId-{shard:012}"))
         .collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn(put_until(producer.clone(), written.len() as u64, Arc::clone(&stop)));
+    // not at a round multiple of the second in which a worker checkpoints
+    sleep(Duration::from_millis(1300)).await;
 
     let killed = Instant::now();
     a.kill_9().await?;
-    let mut next = 3000;
     let mut waiting = orphaned.clone();
     while !waiting.is_empty() {
-        written.extend(put(&producer, next..next + 20).await?);
-        next += 20;
         ensure!(killed.elapsed() < 4 * LEASE, "nobody goes on with {waiting:?} of {orphaned:?}");
         for (at, line) in b.timed_lines() {
             if at > killed {
@@ -127,7 +140,10 @@ async fn when_a_worker_is_killed_another_goes_on_within_two_lease_times_and_noth
         sleep(Duration::from_millis(20)).await;
     }
     let taken_over = killed.elapsed();
-    written.extend(put(&producer, next..next + 500).await?);
+    stop.store(true, Ordering::Relaxed);
+    written.extend(timeout(Duration::from_secs(20), writing).await.context("the writer hangs")???);
+    let after = written.len() as u64;
+    written.extend(put(&producer, after..after + 500).await?);
 
     let missing = || {
         let seen: HashSet<String> = [&a, &b]
@@ -193,7 +209,13 @@ async fn a_worker_whose_reader_goes_away_stops_quietly() -> Result<()> {
     let broker = Broker::start(home.path(), &[]).await?;
     create_stream(&broker, STREAM, 1).await?;
     let producer = Producer::connect(&broker.url()).await?;
-    put(&producer, 0..2000).await?;
+    // more than fits a pipe, so that the worker notices
+    for number in 0..2000 {
+        let record = Record::new(PartitionKey::new("key")?, format!("record-{number:0500}"))?;
+        // flushed below
+        drop(producer.put(STREAM, record).await?);
+    }
+    producer.flush().await?;
     // `head` goes away after one line
     let script = format!(
         "{} consume {STREAM} --app {APP} --endpoint {} | head -n 1; exit ${{PIPESTATUS[0]}}",
@@ -202,8 +224,7 @@ async fn a_worker_whose_reader_goes_away_stops_quietly() -> Result<()> {
     );
     let mut command = tokio::process::Command::new("bash");
     let output = command.args(["-c", &script]).kill_on_drop(true).output();
-    let output =
-        tokio::time::timeout(Duration::from_secs(20), output).await.context("it does not stop")??;
+    let output = timeout(Duration::from_secs(20), output).await.context("it does not stop")??;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stdout.starts_with(b"record-"), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
