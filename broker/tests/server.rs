@@ -51,7 +51,7 @@ fn append(request_id: u64, shard: u32, records: &[&str]) -> AppendRequest {
     let mut frame = FrameWriter::with_capacity(256);
     records.iter().for_each(|record| frame.push("key", record.as_bytes()));
     let frame = frame.finish(ProducerId::NONE, 0).bytes().clone();
-    AppendRequest { request_id, stream: "s".into(), shard, map_version: 1, frame }
+    AppendRequest { request_id, stream: "s".into(), shard, map_version: 1, frame, stream_incarnation: 0 }
 }
 
 fn read(position: tidemill_types::Position, stop_at_tip: bool) -> ReadRequest {
@@ -158,13 +158,17 @@ async fn a_bad_batch_is_an_answer_and_the_call_goes_on_in_order() {
         append(3, 9, &["no such shard"]),
         AppendRequest { stream: "unknown".into(), ..append(4, 0, &["x"]) },
         append(5, 0, &["c"]),
+        AppendRequest {
+            stream_incarnation: 99,
+            ..append(6, 0, &["meant for an earlier stream of this name"])
+        },
     ];
     let answers = channel.data().append(tokio_stream::iter(requests)).await.unwrap().into_inner();
     let mut answers: Vec<_> = answers.map(|answer| answer.unwrap()).collect().await;
-    let of_shard_0 = answers.iter().map(|answer| answer.request_id).filter(|id| [1, 2, 5].contains(id));
+    let of_shard_0 = answers.iter().map(|answer| answer.request_id).filter(|id| [1, 2, 5, 6].contains(id));
     assert_eq!(
         of_shard_0.collect::<Vec<_>>(),
-        [1, 2, 5],
+        [1, 2, 5, 6],
         "answers of one shard come in the order of its requests"
     );
     answers.sort_by_key(|answer| answer.request_id);
@@ -172,7 +176,8 @@ async fn a_bad_batch_is_an_answer_and_the_call_goes_on_in_order() {
         Outcome::Appended(appended) => Ok(appended.count),
         Outcome::Failed(failed) => Err(failed.kind()),
     });
-    let expected = [Ok(2), Err(WireKind::Invalid), Err(WireKind::NotFound), Err(WireKind::NotFound), Ok(1)];
+    let gone = Err(WireKind::NotFound);
+    let expected = [Ok(2), Err(WireKind::Invalid), gone, gone, Ok(1), gone];
     assert_eq!(kinds.collect::<Vec<_>>(), expected);
 
     let from_start = read(tidemill_types::Position::TrimHorizon, true);

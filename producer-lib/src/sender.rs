@@ -151,7 +151,8 @@ impl<'a> Session<'a> {
             Next::Batch(frame) => {
                 let id = self.next_request;
                 let (stream, shard, map_version) = (&lane.stream, lane.shard.id, lane.map_version());
-                permit.send(&Request { id, stream, shard, map_version, frame });
+                let incarnation = lane.incarnation;
+                permit.send(&Request { id, stream, shard, map_version, incarnation, frame });
                 if self.unanswered.is_empty() {
                     self.heard = now;
                 }

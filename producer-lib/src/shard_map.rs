@@ -44,12 +44,19 @@ pub(crate) struct LaneMaker {
 }
 
 impl LaneMaker {
-    fn make(&self, stream: &StreamName, shard: &Shard, map: &ShardMap) -> Arc<Lane> {
+    fn make(
+        &self,
+        stream: &StreamName,
+        incarnation: StreamIncarnation,
+        shard: &Shard,
+        map: &ShardMap,
+    ) -> Arc<Lane> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let place = Place {
             stream: stream.clone(),
             shard: shard.clone(),
             map_version: map.version(),
+            incarnation,
             connection: self.connections[turn % self.connections.len()].clone(),
         };
         Lane::new(place, self.terms.clone(), self.in_flight_max, self.counters.clone())
@@ -68,7 +75,12 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn new(name: &StreamName, list: ShardList, maker: &LaneMaker) -> Arc<Self> {
-        let lanes = list.map.open().iter().map(|shard| maker.make(name, shard, &list.map)).collect();
+        let lanes = list
+            .map
+            .open()
+            .iter()
+            .map(|shard| maker.make(name, list.incarnation, shard, &list.map))
+            .collect();
         Arc::new(Self {
             name: name.clone(),
             incarnation: list.incarnation,
@@ -134,7 +146,7 @@ impl Stream {
                     lane.set_map_version(map.version());
                     lane.clone()
                 }
-                None => maker.make(&self.name, shard, &map),
+                None => maker.make(&self.name, self.incarnation, shard, &map),
             })
             .collect();
         let mut leaving: Vec<_> = vanished.iter().map(|lane| lane.vacate()).collect();

@@ -24,6 +24,7 @@ use rand::Rng;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidemill_proto::convert::StreamIncarnation;
 use tidemill_types::{Frame, Record, SequenceIndex, Shard, ShardMapVersion, StreamName, TimestampMs};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -56,6 +57,7 @@ pub(crate) enum Next {
 /// The lane of one shard.
 pub(crate) struct Lane {
     pub(crate) stream: StreamName,
+    pub(crate) incarnation: StreamIncarnation,
     pub(crate) shard: Shard,
     pub(crate) connection: Arc<Connection>,
     /// A flight was answered or lost.
@@ -71,6 +73,7 @@ pub(crate) struct Place {
     pub(crate) stream: StreamName,
     pub(crate) shard: Shard,
     pub(crate) map_version: ShardMapVersion,
+    pub(crate) incarnation: StreamIncarnation,
     pub(crate) connection: Arc<Connection>,
 }
 
@@ -83,6 +86,7 @@ impl Lane {
     ) -> Arc<Self> {
         Arc::new(Self {
             stream: place.stream,
+            incarnation: place.incarnation,
             shard: place.shard,
             connection: place.connection,
             changed: Notify::new(),

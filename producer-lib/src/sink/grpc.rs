@@ -2,7 +2,7 @@
 
 use crate::lane::Appended;
 use tidemill_proto::client::{Channel, Endpoint};
-use tidemill_proto::convert::required;
+use tidemill_proto::convert::{StreamIncarnation, required};
 use tidemill_proto::{Error, ErrorKind, Result, v1};
 use tidemill_types::{Frame, SequenceIndex, ShardId, ShardMapVersion, StreamName, TimestampMs};
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ pub(crate) struct Request<'a> {
     pub(crate) stream: &'a StreamName,
     pub(crate) shard: ShardId,
     pub(crate) map_version: ShardMapVersion,
+    pub(crate) incarnation: StreamIncarnation,
     pub(crate) frame: Frame,
 }
 
@@ -74,6 +75,7 @@ impl Permit<'_> {
             stream: request.stream.to_string(),
             shard: request.shard.get(),
             map_version: request.map_version.get(),
+            stream_incarnation: request.incarnation.get(),
             frame: request.frame.bytes().clone(),
         });
     }

@@ -15,9 +15,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tidemill_engine::{Appended, Engine, PendingAppend, Stream};
-use tidemill_proto::Error;
 use tidemill_proto::v1::append_response::Outcome;
 use tidemill_proto::v1::{self, AppendRequest, AppendResponse};
+use tidemill_proto::{Error, ErrorKind};
 use tidemill_types::{Frame, ShardId, ShardMapVersion, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -118,6 +118,11 @@ impl Intake {
         let frame = Frame::decode_untrusted(&request.frame)?;
         let version = ShardMapVersion::new(request.map_version);
         let stream = self.stream(&lane.0)?;
+        let meant = request.stream_incarnation;
+        if meant != 0 && meant != stream.info().incarnation.get() {
+            let message = format!("stream {} was deleted and made anew since its shards were listed", lane.0);
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
         stream.submit(shard, version, frame).await.map_err(|e| told(&e))
     }
 
