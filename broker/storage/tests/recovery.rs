@@ -145,7 +145,7 @@ fn damage_of_what_a_checkpoint_covers_is_told_by_the_read_and_only_by_that() {
     let (storage, log) = open(&disk, 2);
     let read = |at: usize| log.read(appended[at].first, 1);
     assert_eq!(read(1).unwrap().frames.len(), 1);
-    is_told(&read(2).err().expect("damaged bytes are not served"), ErrorKind::Damaged, &name);
+    is_told(&read(2).expect_err("damaged bytes are not served"), ErrorKind::Damaged, &name);
     assert_eq!(read(3).unwrap().frames[0].records().next().unwrap().data, [4; 100]);
     append(&storage, &log, 9, 100);
 }

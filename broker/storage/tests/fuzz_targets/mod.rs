@@ -236,8 +236,10 @@ fn check_an_append(storage: &Storage) {
     let appended = appended.lock().unwrap().take().expect("answered");
     if let Ok(appended) = appended {
         assert_eq!(appended.first.epoch().get(), EPOCHS + 1, "no index is used again");
-        let chunk = log.read(appended.first, 1 << 20).unwrap();
-        assert_eq!(chunk.frames[0].records().next().unwrap().data, b"after");
+        // it may lie behind damage, which is told
+        if let Ok(chunk) = log.read(appended.first, 1 << 20) {
+            assert_eq!(chunk.frames[0].records().next().unwrap().data, b"after");
+        }
     }
 }
 
