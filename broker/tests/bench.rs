@@ -1,5 +1,6 @@
 //! `tidemill bench` as a program: a figure for every workload and target from a broker of its own, and nothing left behind.
 #![allow(clippy::unwrap_used)] // of helpers; a test may
+
 use serde_json::Value;
 use std::process::Command;
 

@@ -226,7 +226,7 @@ impl Args {
         let name = format!("bench-{:08x}", rand::random::<u32>());
         let stream = StreamName::new(&name).map_err(|e| Error::because("cannot name the stream", e))?;
         let client = match target {
-            Target::Grpc => Client::Grpc(grpc::Client::connect(endpoint, plan).await?),
+            Target::Grpc => Client::Grpc(Box::new(grpc::Client::connect(endpoint, plan).await?)),
             Target::Kinesis => Client::Kinesis(Box::new(kinesis::Client::new(endpoint, plan))),
         };
         client.create(&stream).await?;
@@ -239,7 +239,7 @@ impl Args {
 }
 
 enum Client {
-    Grpc(grpc::Client),
+    Grpc(Box<grpc::Client>),
     Kinesis(Box<kinesis::Client>),
 }
 
