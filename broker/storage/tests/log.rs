@@ -1,5 +1,7 @@
 //! The log on a real directory, driven by its threads: append, read, seek, trim, reopen.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{Arc, mpsc};
 use tidemill_storage::disk::real::RealDisk;
 use tidemill_storage::{Appended, Durability, LogId, Settings, ShardLog, Storage};
