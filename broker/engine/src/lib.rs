@@ -1,7 +1,7 @@
 //! What a stream is: a catalog of streams and shards, three data verbs (append, read, subscribe), and leases.
 //!
 //! Both front ends call the same verbs with the same nouns; nothing here knows a wire. Records live in
-//! `tidemill-storage`, one log for each shard; everything else lives in the metadata store ([`store`], FORMAT.md).
+//! `tidemill-storage`, one log for each shard; everything else lives in the metadata store (module `store`, FORMAT.md).
 //!
 //! ```text
 //!   Engine ─ create, delete ─► catalog::owner (one task) ─► store (group commit) ─► registry of streams
