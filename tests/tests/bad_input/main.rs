@@ -1,0 +1,5 @@
+//! What bad input gets over HTTP: the documented 4xx answer, nothing written, and a connection that is usable after.
+
+mod calls;
+mod fixture;
+mod transport;
