@@ -111,9 +111,13 @@ impl Args {
             self.record_bytes,
             self.shards
         )?;
-        if self.directory.warm_memory {
-            page.push_str("The page cache was full before each measurement (`--warm-memory`).\n\n");
-        }
+        page.push_str(match self.directory.warm_memory {
+            true => "The page cache was full before each measurement (`--warm-memory`).\n\n",
+            false => {
+                "Memory was as it came: on a virtual machine whose host provides it at first touch, that touch bounds \
+                 `produce` (see `--warm-memory`).\n\n"
+            }
+        });
         for (name, value) in facts {
             writeln!(page, "- {name}: {value}")?;
         }
