@@ -13,6 +13,7 @@ use super::error::{ApiError, Code};
 use super::listing::ShardFilter;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tidemill_engine::StreamIncarnation;
 use tidemill_types::{SequenceIndex, ShardId, StreamName, TimestampMs};
 
@@ -101,13 +102,16 @@ type Result<T> = std::result::Result<T, TokenError>;
 /// Writes and reads tokens with the key of one data directory.
 pub(crate) struct Tokens {
     mac: Hmac<Sha256>,
+    /// Part of each iterator, so that no two are the same, even of one place and one millisecond: a client that polls
+    /// at the tip may take the same iterator for a standstill.
+    minted: AtomicU32,
 }
 
 impl Tokens {
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
         let mut mac = Hmac::new_from_slice(secret).expect("HMAC takes a key of any length");
         mac.update(b"tidemill kinesis token");
-        Self { mac }
+        Self { mac, minted: AtomicU32::new(0) }
     }
 
     pub(crate) fn seal_iterator(&self, iterator: &ShardIterator) -> String {
@@ -117,6 +121,7 @@ impl Tokens {
         token.u32(iterator.shard.get());
         token.u64(iterator.index.get());
         token.u64(iterator.minted.get());
+        token.u32(self.minted.fetch_add(1, Ordering::Relaxed));
         self.seal(token)
     }
     pub(crate) fn open_iterator(&self, text: &str, now: TimestampMs) -> Result<ShardIterator> {
@@ -124,7 +129,9 @@ impl Tokens {
             let stream = token.name()?;
             let incarnation = StreamIncarnation::new(token.u64()?);
             let (shard, index) = (token.shard()?, SequenceIndex::new(token.u64()?).ok()?);
-            Some(ShardIterator { stream, incarnation, shard, index, minted: token.time()? })
+            let minted = token.time()?;
+            token.u32()?; // tells it from others of this moment, and nothing else
+            Some(ShardIterator { stream, incarnation, shard, index, minted })
         })
         .and_then(|iterator| fresh(iterator.minted, now).map(|()| iterator))
     }
@@ -306,6 +313,16 @@ mod tests {
         let text = tokens().seal_iterator(&longest);
         assert!(text.len() <= 512, "{} characters", text.len());
         assert_eq!(tokens().open_iterator(&text, TimestampMs::new(1_000_000)), Ok(longest));
+    }
+
+    /// Two polls of an idle shard within one millisecond once got the same iterator, which clients take for a standstill.
+    #[test]
+    fn iterators_of_one_place_and_moment_differ_and_mean_the_same() {
+        let tokens = tokens();
+        let (one, two) = (tokens.seal_iterator(&iterator("s")), tokens.seal_iterator(&iterator("s")));
+        assert_ne!(one, two);
+        let now = TimestampMs::new(1_000_000);
+        assert_eq!(tokens.open_iterator(&one, now), tokens.open_iterator(&two, now));
     }
 
     #[test]
