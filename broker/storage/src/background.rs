@@ -17,6 +17,8 @@ use std::time::Duration;
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// A directory that is written to gets a checkpoint so often even if little has come, in housekeeping turns (30 s).
 const CHECKPOINT_TURNS: u32 = 600;
+/// After a failure to prepare a journal file, so many turns pass before the next try (5 s).
+const PAUSE_TURNS: u32 = 100;
 
 /// The running threads.
 pub(crate) struct Threads {
@@ -137,8 +139,24 @@ impl Threads {
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(move || {
+            let _end = AbortOnPanic;
+            work();
+        })
         .map_err(|e| Error::io(format!("cannot start the thread {name}"), e).with_kind(ErrorKind::Refused))
+}
+
+/// A storage thread that panics has broken an invariant: what it held is unknown, and others would wait for it for ever.
+/// A restart recovers.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a storage thread panicked; the process ends, a restart recovers");
+            std::process::abort();
+        }
+    }
 }
 
 /// Asks for write-back of what has been copied to its place, a stretch at a time.
@@ -153,9 +171,15 @@ fn write_back(shared: &Shared) {
 
 fn keep_house(shared: &Shared, stop: &Stop) {
     let mut turns = 0;
+    let mut pause = 0;
     while !stop.wait(HOUSEKEEPING) {
         turns += 1;
-        prepare_spare(shared);
+        // a full disk is not asked for all that is left of it twenty times a second
+        if pause > 0 {
+            pause -= 1;
+        } else if shared.check_writable().is_ok() && prepare_spare(shared).is_err() {
+            pause = PAUSE_TURNS;
+        }
         let due = shared.checkpoint_due() || (turns >= CHECKPOINT_TURNS && shared.checkpoint_useful());
         if turns >= CHECKPOINT_TURNS || due {
             turns = 0;
@@ -166,14 +190,18 @@ fn keep_house(shared: &Shared, stop: &Stop) {
     }
 }
 
-fn prepare_spare(shared: &Shared) {
+fn prepare_spare(shared: &Shared) -> std::io::Result<()> {
     let plan = shared.committer.lock().journal.plan_spare();
-    let Some(plan) = plan else { return };
-    let made = plan.run(&*shared.disk);
-    if let Err(error) = &made {
-        tracing::debug!(%error, "no journal file could be prepared ahead");
-    }
-    shared.committer.lock().journal.prepared(&plan, made.ok());
+    let Some(plan) = plan else { return Ok(()) };
+    let (file, made) = match plan.run(&*shared.disk) {
+        Ok(file) => (Some(file), Ok(())),
+        Err(error) => {
+            tracing::debug!(%error, "no journal file could be prepared ahead");
+            (None, Err(error))
+        }
+    };
+    shared.committer.lock().journal.prepared(&plan, file);
+    made
 }
 
 fn sync_on_time(shared: &Shared, stop: &Stop, every: Duration) {

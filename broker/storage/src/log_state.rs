@@ -13,7 +13,7 @@ use crate::producers::{Batch, Producers, Seen};
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
 use crate::{Appended, LogId, Marks};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use tidemill_types::{Epoch, Frame, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// One segment of a log, as its owner sees it.
@@ -82,6 +82,9 @@ pub(crate) struct LogState {
     pub newest: Option<TimestampMs>,
     pub closing: Closing,
     pub deleted: bool,
+    /// The journal has named this log since that checkpoint ([`crate::shared::Shared::checkpoints`]), so that recovery
+    /// looks for frames that only its segments hold. 0: never.
+    pub announced: u64,
 }
 
 /// Whether the log takes frames.
@@ -131,19 +134,17 @@ impl LogState {
             newest: None,
             closing: Closing::Open,
             deleted: false,
+            announced: 0,
         }
     }
 
     /// What is known of a batch, counting those of the group being made.
-    pub(crate) fn look(&self, group: &[(ProducerId, Batch)], header: &FrameHeader) -> Seen {
+    pub(crate) fn look(&self, group: &HashMap<(ProducerId, u64), Batch>, header: &FrameHeader) -> Seen {
         if header.producer == ProducerId::NONE {
             return Seen::Never;
         }
-        let same = |(id, batch): &&(ProducerId, Batch)| {
-            *id == header.producer && batch.number == header.batch_number
-        };
-        match group.iter().find(same) {
-            Some((_, batch)) => Seen::Stored(batch.outcome()),
+        match group.get(&(header.producer, header.batch_number)) {
+            Some(batch) => Seen::Stored(batch.outcome()),
             None => self.producers.look(header.producer, header.batch_number),
         }
     }

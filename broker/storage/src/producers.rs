@@ -66,6 +66,11 @@ impl Producers {
         if number.saturating_add(WINDOW) <= highest { Seen::TooOld } else { Seen::Never }
     }
 
+    /// Whether any producer is remembered.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.by_id.is_empty()
+    }
+
     /// Notes a batch that is durable now.
     pub(crate) fn note(&mut self, producer: ProducerId, batch: Batch) {
         if producer == ProducerId::NONE {
@@ -75,10 +80,21 @@ impl Producers {
             self.forget(batch.arrival);
         }
         let batches = self.by_id.entry(producer).or_default();
+        if batches.len() >= 2 * WINDOW as usize {
+            let highest = batches.iter().map(|known| known.number).fold(batch.number, u64::max);
+            batches.retain(|known| known.number.saturating_add(WINDOW) > highest);
+        }
         batches.push(batch);
-        if batches.len() > 2 * WINDOW as usize {
-            let highest = batches.iter().map(|batch| batch.number).max().unwrap_or(0);
-            batches.retain(|batch| batch.number.saturating_add(WINDOW) > highest);
+    }
+
+    /// Forgets those that have been silent; no checkpoint carries them any more.
+    pub(crate) fn forget_silent(&mut self, now: TimestampMs) {
+        let before = self.by_id.len();
+        self.by_id.retain(|_, batches| {
+            batches.last().is_some_and(|batch| batch.arrival >= now.saturating_sub_ms(IDLE_MS))
+        });
+        if self.by_id.len() < before {
+            self.by_id.shrink_to_fit();
         }
     }
 
@@ -86,7 +102,7 @@ impl Producers {
     fn forget(&mut self, now: TimestampMs) {
         let last =
             |batches: &Vec<Batch>| batches.last().map_or(TimestampMs::default(), |batch| batch.arrival);
-        self.by_id.retain(|_, batches| last(batches) >= now.saturating_sub_ms(IDLE_MS));
+        self.forget_silent(now);
         if self.by_id.len() >= PRODUCERS_MAX {
             let mut ages: Vec<_> = self.by_id.iter().map(|(id, batches)| (last(batches), *id)).collect();
             ages.sort_unstable();

@@ -6,12 +6,12 @@
 use crate::commit::{Done, Item};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState, Segment};
-use crate::segment::{SegmentHeader, SegmentId, damaged};
+use crate::segment::{SegmentHeader, SegmentId, SparseIndex, damaged};
 use crate::shared::Shared;
 use crate::{Appended, LogId, Marks};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
+use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
 const TRIM_RACES_MAX: u32 = 16;
@@ -53,6 +53,21 @@ impl LogInner {
 pub struct ShardLog {
     pub(crate) inner: Arc<LogInner>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// The segment to read from, as the state of the log tells it.
+struct Target {
+    segment: SegmentId,
+    begin: Begin,
+    end: u64,
+    behind: SequenceIndex,
+}
+
+/// Where to begin walking a segment.
+enum Begin {
+    At(u64),
+    /// Its index lies beside it.
+    LookUp,
 }
 
 /// A stretch of a segment to read from.
@@ -116,14 +131,15 @@ impl ShardLog {
     pub fn read(&self, from: SequenceIndex, max_bytes: usize) -> Result<Chunk> {
         let mut from = from;
         for _ in 0..TRIM_RACES_MAX {
-            let (stretch, durable) = {
+            let (target, durable) = {
                 let state = self.inner.state.read();
                 from = from.max(state.marks.horizon());
-                match stretch_from(self.inner.id, &state, from) {
-                    Some(at) => (self.refine(&state, at, |index| index.seek(from))?, state.marks.durable()),
+                match segment_of(&state, from) {
+                    Some(at) => (self.target(&state, at, |index| index.seek(from)), state.marks.durable()),
                     None => return Ok(Chunk { frames: Vec::new(), next: from.max(state.marks.durable()) }),
                 }
             };
+            let stretch = self.refine(target, |index| index.seek(from))?;
             match self.walk(&stretch, from, durable, max_bytes) {
                 Ok(chunk) if chunk.frames.is_empty() && chunk.next < durable => from = chunk.next,
                 Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => {}
@@ -139,15 +155,16 @@ impl ShardLog {
     /// The index of the first record that arrived at or after `time`; `durable` if none has.
     pub fn seek_time(&self, time: TimestampMs) -> Result<SequenceIndex> {
         for _ in 0..TRIM_RACES_MAX {
-            let (stretch, marks) = {
+            let (target, marks) = {
                 let state = self.inner.state.read();
                 let marks = state.marks;
                 let Some(at) = state.segments.iter().position(|s| s.last_arrival >= time && has_durable(s))
                 else {
                     return Ok(marks.durable());
                 };
-                (self.refine(&state, at, |index| index.seek_time(time))?, marks)
+                (self.target(&state, at, |index| index.seek_time(time)), marks)
             };
+            let stretch = self.refine(target, |index| index.seek_time(time))?;
             match self.first_since(&stretch, time, marks) {
                 Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => {}
                 other => return other,
@@ -199,30 +216,38 @@ impl ShardLog {
         Ok(horizon)
     }
 
-    /// Where in segment `at` of the state to begin walking.
-    fn refine(
-        &self,
-        state: &LogState,
-        at: usize,
-        seek: impl Fn(&crate::segment::SparseIndex) -> Option<u64>,
-    ) -> Result<Stretch> {
+    /// What there is to know of segment `at` without touching the disk.
+    fn target(&self, state: &LogState, at: usize, seek: impl Fn(&SparseIndex) -> Option<u64>) -> Target {
         let segment = &state.segments[at];
-        let id = SegmentId { log: self.inner.id, number: segment.number };
-        let offset = match &segment.index {
-            Some(index) => seek(index),
-            None => {
-                let open = self.shared.open_segments.get(id);
-                match open.and_then(|open| open.full_index(&*self.shared.disk, segment.durable_end)) {
+        let durable = state.marks.durable();
+        let begin = match &segment.index {
+            Some(index) => Begin::At(seek(index).unwrap_or(SegmentHeader::BYTES as u64)),
+            None => Begin::LookUp,
+        };
+        Target {
+            segment: SegmentId { log: self.inner.id, number: segment.number },
+            begin,
+            end: segment.durable_end,
+            behind: state.segments.get(at + 1).map_or(durable, |next| next.base.min(durable)),
+        }
+    }
+
+    /// Where to begin walking. May read the disk, so nobody must wait for this thread meanwhile.
+    fn refine(&self, target: Target, seek: impl Fn(&SparseIndex) -> Option<u64>) -> Result<Stretch> {
+        let Target { segment, begin, end, behind } = target;
+        let offset = match begin {
+            Begin::At(offset) => offset,
+            Begin::LookUp => {
+                let open = self.shared.open_segments.get(segment);
+                let found = match open.and_then(|open| open.full_index(&*self.shared.disk, end)) {
                     Ok(index) => seek(&index),
                     Err(error) if error.kind() == ErrorKind::Io => None, // told by the walk, unless it was trimmed
                     Err(error) => return Err(error),
-                }
+                };
+                found.unwrap_or(SegmentHeader::BYTES as u64)
             }
         };
-        let offset = offset.unwrap_or(SegmentHeader::BYTES as u64);
-        let durable = state.marks.durable();
-        let behind = state.segments.get(at + 1).map_or(durable, |next| next.base.min(durable));
-        Ok(Stretch { segment: id, offset, end: segment.durable_end, behind })
+        Ok(Stretch { segment, offset, end, behind })
     }
 
     /// Whether the segment is no longer part of the log.
@@ -241,9 +266,14 @@ impl ShardLog {
         let bytes = self.bytes_of(stretch)?;
         let (mut at, mut taken) = (0, 0);
         let mut chunk = Chunk { frames: Vec::new(), next: from };
+        let mut expected = None;
         while at < bytes.len() && chunk.next < durable {
             let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
             let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
+            if !self.belongs(&header, expected) {
+                return Err(bad(FrameError::Malformed("the frame is intact but does not belong here")));
+            }
+            expected = Some(header.next());
             let length = header.frame_bytes as usize;
             if header.last() >= from && header.kind == FrameKind::Records {
                 if taken > 0 && taken + length > max_bytes {
@@ -261,6 +291,12 @@ impl ShardLog {
         Ok(chunk)
     }
 
+    /// Whether a frame is of this log and follows the one before it: a lost or misdirected write may have left an
+    /// intact frame of an earlier use of the file in its place.
+    fn belongs(&self, header: &FrameHeader, expected: Option<SequenceIndex>) -> bool {
+        header.log == self.inner.id.get() && expected.is_none_or(|expected| header.first.follows(expected))
+    }
+
     fn bytes_of(&self, stretch: &Stretch) -> Result<bytes::Bytes> {
         let length = usize::try_from(stretch.end - stretch.offset).expect("segments fit in memory maps");
         self.shared.open_segments.get(stretch.segment)?.bytes(stretch.offset, length)
@@ -268,10 +304,14 @@ impl ShardLog {
 
     fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {
         let bytes = self.bytes_of(stretch)?;
-        let mut at = 0;
+        let (mut at, mut expected) = (0, None);
         while at < bytes.len() {
-            let header = FrameHeader::decode(&bytes[at..])
-                .map_err(|e| damaged(stretch.segment, stretch.offset + at as u64, &e))?;
+            let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
+            let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
+            if !self.belongs(&header, expected) {
+                return Err(bad(FrameError::Malformed("the frame is intact but does not belong here")));
+            }
+            expected = Some(header.next());
             if header.arrival >= time {
                 return Ok(header.first.clamp(marks.horizon(), marks.durable()));
             }
@@ -286,11 +326,7 @@ fn has_durable(segment: &Segment) -> bool {
 }
 
 /// The segment that holds `from`, if anything at or after it is durable.
-fn stretch_from(log: LogId, state: &LogState, from: SequenceIndex) -> Option<usize> {
-    debug_assert!(
-        state.segments.iter().zip(state.segments.iter().skip(1)).all(|(a, b)| a.base <= b.base),
-        "{log:?}"
-    );
+fn segment_of(state: &LogState, from: SequenceIndex) -> Option<usize> {
     if from >= state.marks.durable() || state.segments.is_empty() {
         return None;
     }

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     /// Held while a checkpoint is written: the group number the last one covers.
     pub(crate) checkpointed: Mutex<u64>,
     pub(crate) bytes_since: AtomicU64,
+    /// Counts checkpoints that were begun: what a log announced in the journal before the newest is forgotten with it.
+    pub(crate) checkpoints: AtomicU64,
     pub(crate) poisoned: RwLock<Option<Error>>,
     /// Monotonic milliseconds of the last refusal for lack of room, plus one; 0: none.
     pub(crate) full_at: AtomicU64,
@@ -154,10 +156,15 @@ impl Shared {
                 Err(_) if !self.holds(id) => continue,
                 Err(error) => return Err(error),
             };
-            open.file.sync().map_err(|e| Error::io(format!("cannot sync {}", id.file()), e))?;
+            // a failed sync is final whatever its reason: the kernel tells it once
+            open.file
+                .sync()
+                .map_err(|e| Error::io(format!("cannot sync {}", id.file()), e).with_kind(ErrorKind::Io))?;
         }
         if !segments.is_empty() {
-            self.disk.sync_dir(FOLDER).map_err(|e| Error::io(format!("cannot sync {FOLDER}"), e))?;
+            self.disk
+                .sync_dir(FOLDER)
+                .map_err(|e| Error::io(format!("cannot sync {FOLDER}"), e).with_kind(ErrorKind::Io))?;
         }
         Ok(())
     }

@@ -75,6 +75,7 @@ impl Storage {
             retired: Mutex::default(),
             checkpointed: Mutex::new(0),
             bytes_since: AtomicU64::new(0),
+            checkpoints: AtomicU64::new(0),
             poisoned: RwLock::new(None),
             full_at: AtomicU64::new(0),
             settings,
@@ -196,5 +197,46 @@ fn prepare_first(disk: &dyn Disk, journal: &mut Journal) -> Result<()> {
             journal.prepared(&plan, None);
             Err(io(error))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::fault::FaultDisk;
+    use tidemill_types::{FrameWriter, ManualClock, ProducerId, SequenceIndex, TimestampMs};
+
+    fn open(disk: &FaultDisk, epoch: u32) -> Arc<Storage> {
+        let clock = Arc::new(ManualClock::new(TimestampMs::new(1_700_000_000_000)));
+        let live = [LogId::new(1), LogId::new(2)];
+        let epoch = Epoch::new(epoch).expect("a small number");
+        Storage::open(Arc::new(disk.clone()), clock, Settings::default(), &live, epoch).expect("it opens")
+    }
+
+    fn append(storage: &Storage, log: u64, bytes: usize) {
+        let mut writer = FrameWriter::with_capacity(bytes);
+        writer.push("key", &vec![7; bytes]);
+        let log = storage.log(LogId::new(log)).expect("a live log");
+        log.append(writer.finish(ProducerId::NONE, 0), |outcome| assert!(outcome.is_ok()));
+        while storage.step() > 0 {}
+    }
+
+    /// Recovery once looked behind the end of every large log on every start: its time grew with what was stored.
+    #[test]
+    fn a_start_opens_only_what_was_written_since_the_checkpoint() {
+        let disk = FaultDisk::new(1);
+        let storage = open(&disk, 1);
+        append(&storage, 1, 300_000);
+        append(&storage, 2, 300_000);
+        storage.checkpoint().expect("room and power");
+        append(&storage, 2, 300_000);
+        let disk = disk.process_crash();
+        let storage = open(&disk, 2);
+        assert_eq!(storage.shared.open_segments.len(), 2, "the two segments of log 2, none of log 1");
+        let end = |log| storage.log(LogId::new(log)).expect("a live log").read(SequenceIndex::ZERO, 1 << 20);
+        assert_eq!(end(2).expect("intact").frames.len(), 1);
+        storage.close().expect("room and power");
+        drop(storage);
+        assert_eq!(open(&disk, 3).shared.open_segments.len(), 0, "nothing was written");
     }
 }

@@ -119,6 +119,59 @@ fn damage_of_a_large_frame_written_since_the_checkpoint_is_told_by_file_and_offs
     is_told(&error, ErrorKind::Damaged, "offset 64");
 }
 
+/// A journal file whose header is gone was once taken for an unused one, and its groups were dropped without a word.
+#[test]
+fn a_damaged_journal_header_before_acknowledged_groups_is_told() {
+    let disk = FaultDisk::new(1);
+    let (storage, log) = open(&disk, 1);
+    append(&storage, &log, 1, 100);
+    let disk = disk.process_crash();
+    let (name, _) = find(&disk, "journal", 1, 100);
+    disk.flip_bit(&name, 20, 3).unwrap();
+    let error = try_open(&disk, 2).err().expect("acknowledged groups are not dropped");
+    is_told(&error, ErrorKind::Damaged, &name);
+    is_told(&error, ErrorKind::Damaged, "offset 0");
+    disk.flip_bit(&name, 20, 3).unwrap();
+    assert_eq!(read_all(&open(&disk, 3).1).unwrap().len(), 1);
+}
+
+/// A segment that is newer than the checkpoint and whose header is gone was once removed with all its frames.
+#[test]
+fn a_damaged_header_of_a_new_segment_is_told() {
+    let disk = FaultDisk::new(1);
+    let (storage, log) = open(&disk, 1);
+    for number in 1..6 {
+        append(&storage, &log, number, LARGE);
+    }
+    let disk = disk.process_crash();
+    let (name, _) = find(&disk, "segments/", 5, LARGE);
+    assert!(name.contains("-00000001"), "the second segment");
+    disk.flip_bit(&name, 20, 3).unwrap();
+    let error = try_open(&disk, 2).err().expect("acknowledged frames are not dropped");
+    is_told(&error, ErrorKind::Damaged, &name);
+    disk.flip_bit(&name, 20, 3).unwrap();
+    assert_eq!(read_all(&open(&disk, 3).1).unwrap().len(), 5);
+}
+
+/// A write that the device lost or put elsewhere leaves an intact frame of another time in its place.
+#[test]
+fn an_intact_frame_that_does_not_belong_there_is_not_served() {
+    let disk = FaultDisk::new(1);
+    let (storage, log) = open(&disk, 1);
+    let appended: Vec<_> = (1..6).map(|number| append(&storage, &log, number, 100)).collect();
+    storage.close().unwrap();
+    drop((storage, log));
+    let (name, second) = find(&disk, "segments/", 2, 100);
+    let (_, third) = find(&disk, "segments/", 3, 100);
+    let mut content = disk.read_file(&name).unwrap();
+    let (from, length) = (second as usize - 75, (third - second) as usize); // header, record head, key
+    content.copy_within(from..from + length, from + length);
+    disk.write_file(&name, &content).unwrap();
+    let (_storage, log) = open(&disk, 2);
+    let error = log.read(appended[2].first, 1).expect_err("the second record is not the third");
+    is_told(&error, ErrorKind::Damaged, &name);
+}
+
 #[test]
 fn a_damaged_copy_of_what_the_journal_holds_is_mended() {
     let disk = FaultDisk::new(1);

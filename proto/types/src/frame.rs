@@ -12,7 +12,7 @@
 //!  16     8   log: identity of the shard's log  broker
 //!  24     8   first sequence index              broker
 //!  32     4   records                           writer
-//!  36     4   records before it in its group    broker
+//!  36     4   indexes before it in its group    broker
 //!  40     8   arrival time, ms                  broker
 //!  48     8   producer id, 0 = none             writer
 //!  56     8   producer's batch number           writer
@@ -22,7 +22,7 @@
 //!
 //! These bytes outlive the process: FORMAT.md describes them, a change needs a new version, numbers are never reused.
 //!
-//! *Records before it in its group* lets recovery tell a torn tail from damage: what was written together with a frame
+//! *Indexes before it in its group* lets recovery tell a torn tail from damage: what was written together with a frame
 //! may be torn beside it, what came before that group was durable when the group was written.
 //!
 //! Not here: routing, limits of a stream, anything about files.
@@ -105,7 +105,7 @@ pub struct FrameHeader {
     pub first: SequenceIndex,
     /// Records within.
     pub count: u32,
-    /// Records of the same write group and shard that come before this frame.
+    /// Indexes of the same write group and shard that come before this frame.
     pub group_before: u32,
     /// When it arrived at the broker.
     pub arrival: TimestampMs,

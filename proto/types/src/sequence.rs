@@ -72,6 +72,12 @@ impl SequenceIndex {
     pub const fn epoch(self) -> Epoch {
         Epoch((self.0 >> COUNTER_BITS) as u32)
     }
+    /// Whether this may be the next index of a log where `expected` is next: it is that one, or the first of a later epoch
+    /// (where nothing was written yet, [`SequenceIndex::ZERO`], of any epoch).
+    pub fn follows(self, expected: Self) -> bool {
+        let begins_epoch = self == self.epoch().first_index();
+        self == expected || (begins_epoch && (self.epoch() > expected.epoch() || expected == Self::ZERO))
+    }
     /// The index right after this one; stays at [`SequenceIndex::MAX`].
     pub const fn next(self) -> Self {
         self.plus(1)

@@ -4,8 +4,8 @@
 //! opening reads it and not the data.
 //!
 //! ```text
-//!  0 magic 8 | 8 crc32 of 12.. | 12 version 4 | 16 durable flag 4 | 20 logs 4 | 24 epoch 4 | 28 direct bytes 4 | 32 next group 8
-//!  per log: id 8 | horizon 8 | durable 8 | next segment 8 | newest arrival + 1 (0: none) 8 | sealed 4
+//!  0 magic 8 | 8 crc32 of 12.. | 12 version 4 | 16 durable flag 4 | 20 logs 4 | 24 epoch 4 | 28 zero 4 | 32 next group 8
+//!  per log: id 8 | horizon 8 | durable 8 | next segment 8 | newest arrival + 1 (0: none) 8 | flags 4 (1: sealed, 2: in flight)
 //!           segments 4 | per segment: number 8 | base 8 | capacity 8 | end 8 | first arrival 8 | last arrival 8
 //!           index entries of the last segment 4 | per entry: index 8 | arrival 8 | offset 8
 //!           producers 4 | per producer: id 8 | batches 4 | per batch: number 8 | first 8 | count 4 | arrival 8
@@ -21,13 +21,15 @@ use crate::disk::{Disk, Sync, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Durable;
 use crate::producers::Batch;
-use crate::segment::IndexEntry;
+use crate::segment::{IndexEntry, SegmentHeader};
 use tidemill_types::{Epoch, ProducerId, SequenceIndex, TimestampMs};
 
 const NAME: &str = "checkpoint";
 const NEW_NAME: &str = "checkpoint.new";
 const MAGIC: &[u8; 8] = b"TMCHKP01";
 const VERSION: u32 = 1;
+const SEALED: u32 = 1;
+const IN_FLIGHT: u32 = 2;
 
 /// One segment, as far as it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +51,24 @@ pub(crate) struct LogEntry {
     pub next_segment: u64,
     pub newest: Option<TimestampMs>,
     pub sealed: bool,
+    /// Frames were on their way to its segments.
+    pub in_flight: bool,
     pub segments: Vec<SegmentEntry>,
     pub index: Vec<IndexEntry>,
     pub producers: Vec<(ProducerId, Vec<Batch>)>,
+}
+
+impl LogEntry {
+    /// Whether its fields can be those of one log.
+    fn is_consistent(&self) -> bool {
+        let begins = SegmentHeader::BYTES as u64;
+        let fits = |s: &SegmentEntry| (begins..=s.capacity).contains(&s.end) && s.number < self.next_segment;
+        let last_end = self.segments.last().map_or(0, |last| last.end);
+        self.horizon <= self.durable
+            && self.segments.iter().all(fits)
+            && self.segments.is_sorted_by(|a, b| a.number + 1 == b.number && a.base <= b.base)
+            && self.index.iter().all(|entry| (begins..last_end).contains(&entry.offset))
+    }
 }
 
 /// All logs at one moment.
@@ -62,8 +79,6 @@ pub(crate) struct Checkpoint {
     pub epoch: Epoch,
     /// Whether what was written after this checkpoint was made durable write by write.
     pub durable: Durable,
-    /// Groups written straight to a segment after this checkpoint have at least so many bytes.
-    pub direct_bytes_min: u32,
     pub logs: Vec<LogEntry>,
 }
 
@@ -76,7 +91,7 @@ impl Checkpoint {
         out.u32(u32::from(self.durable == Durable::EachGroup));
         out.count(self.logs.len());
         out.u32(self.epoch.get());
-        out.u32(self.direct_bytes_min);
+        out.u32(0);
         out.u64(self.next_group);
         for log in &self.logs {
             out.log(log);
@@ -110,13 +125,13 @@ impl Checkpoint {
         let durable = if fields.u32()? != 0 { Durable::EachGroup } else { Durable::Later };
         let count = usize::try_from(fields.u32()?).ok()?;
         let epoch = Epoch::new(fields.u32()?).ok()?;
-        let direct_bytes_min = fields.u32()?;
+        fields.u32()?;
         let next_group = fields.u64()?;
         let mut logs = Vec::new();
         for _ in 0..count {
             logs.push(log_entry(fields)?);
         }
-        fields.0.is_empty().then_some(Self { next_group, epoch, durable, direct_bytes_min, logs })
+        fields.0.is_empty().then_some(Self { next_group, epoch, durable, logs })
     }
 
     /// Makes this the checkpoint of the directory, durably.
@@ -128,8 +143,12 @@ impl Checkpoint {
             _ => {}
         }
         let file = disk.create(NEW_NAME, bytes.len() as u64, WriteMode::Buffered).map_err(io)?;
-        file.write(0, &[&bytes], Sync::None).and_then(|()| file.sync()).map_err(io)?;
-        disk.rename(NEW_NAME, NAME).and_then(|()| disk.sync_dir("")).map_err(io)
+        // there was room for it; what fails from here on is final
+        file.write(0, &[&bytes], Sync::None)
+            .and_then(|()| file.sync())
+            .and_then(|()| disk.rename(NEW_NAME, NAME))
+            .and_then(|()| disk.sync_dir(""))
+            .map_err(|e| io(e).with_kind(ErrorKind::Io))
     }
 
     /// The checkpoint of the directory; `None` if there is none.
@@ -164,7 +183,7 @@ impl Out {
         self.u64(log.durable.get());
         self.u64(log.next_segment);
         self.u64(log.newest.map_or(0, |newest| newest.get() + 1));
-        self.u32(u32::from(log.sealed));
+        self.u32(if log.sealed { SEALED } else { 0 } | if log.in_flight { IN_FLIGHT } else { 0 });
         self.count(log.segments.len());
         for segment in &log.segments {
             self.u64(segment.number);
@@ -207,7 +226,8 @@ fn log_entry(fields: &mut Fields<'_>) -> Option<LogEntry> {
     let (horizon, durable) = (index(fields)?, index(fields)?);
     let next_segment = fields.u64()?;
     let newest = fields.u64()?.checked_sub(1).map(TimestampMs::new);
-    let sealed = fields.u32()? != 0;
+    let flags = fields.u32()?;
+    let (sealed, in_flight) = (flags & SEALED != 0, flags & IN_FLIGHT != 0);
     let mut segments = Vec::new();
     for _ in 0..fields.count(48)? {
         segments.push(SegmentEntry {
@@ -237,7 +257,19 @@ fn log_entry(fields: &mut Fields<'_>) -> Option<LogEntry> {
         }
         producers.push((id, batches));
     }
-    Some(LogEntry { id, horizon, durable, next_segment, newest, sealed, segments, index: entries, producers })
+    let log = LogEntry {
+        id,
+        horizon,
+        durable,
+        next_segment,
+        newest,
+        sealed,
+        in_flight,
+        segments,
+        index: entries,
+        producers,
+    };
+    log.is_consistent().then_some(log)
 }
 
 #[cfg(test)]
@@ -250,7 +282,6 @@ mod tests {
             next_group: 77,
             epoch: Epoch::new(5).unwrap(),
             durable: Durable::EachGroup,
-            direct_bytes_min: 65_536,
             logs: vec![LogEntry {
                 id: LogId::new(9),
                 horizon: at(3),
@@ -258,6 +289,7 @@ mod tests {
                 next_segment: 2,
                 newest: Some(TimestampMs::new(0)),
                 sealed: true,
+                in_flight: true,
                 segments: vec![SegmentEntry {
                     number: 1,
                     base: at(2),

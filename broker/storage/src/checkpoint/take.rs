@@ -48,6 +48,7 @@ impl Shared {
         let retired = std::mem::take(&mut *self.retired.lock());
         let to_sync = self.write_back.take_to_sync();
         self.bytes_since.store(0, Ordering::Relaxed);
+        self.checkpoints.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let mut logs: Vec<_> = self.logs.read().values().map(|log| log_entry(log, now)).collect();
         logs.sort_unstable_by_key(|log| log.id);
@@ -55,7 +56,6 @@ impl Shared {
             next_group: committer.journal.next_group(),
             epoch: self.epoch,
             durable: self.written_durable(),
-            direct_bytes_min: u32::try_from(self.settings.direct_bytes_min).unwrap_or(u32::MAX),
             logs,
         };
         (checkpoint, to_sync, retired)
@@ -64,7 +64,11 @@ impl Shared {
     /// Writes the indexes of segments that have been filled since the last checkpoint, and lets go of them in memory.
     fn write_sidecars(&self) {
         let logs: Vec<_> = self.logs.read().values().cloned().collect();
+        let now = self.clock.now();
         for log in logs {
+            if log.state.read().producers.is_any() {
+                log.state.write().producers.forget_silent(now);
+            }
             let full: Vec<_> = {
                 let state = log.state.read();
                 // the last one with frames is not full for good: what follows it may be torn by a crash
@@ -118,6 +122,7 @@ fn log_entry(log: &LogInner, now: tidemill_types::TimestampMs) -> LogEntry {
         ),
         newest: state.newest,
         sealed: state.closing == Closing::Sealed,
+        in_flight: state.marks.durable() < state.marks.written(),
         segments: kept
             .iter()
             .map(|segment| SegmentEntry {

@@ -10,6 +10,7 @@ use crate::segment::SegmentId;
 use crate::shard_log::LogInner;
 use crate::shared::Shared;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Logs whose small frames go into one group, at most.
 const LOGS_MAX: usize = 4096;
@@ -47,34 +48,54 @@ pub(crate) fn round(shared: &Shared, wait: bool, mut direct: impl FnMut(DirectGr
         return Some(taken);
     }
     let mut committer = shared.committer.lock();
+    let checkpoints = shared.checkpoints.load(Ordering::Relaxed);
     let (mut small, mut small_bytes) = (Vec::new(), 0);
+    let (mut large, mut announcements) = (Vec::new(), Vec::new());
     let small_max = committer.journal.group_bytes_max();
     for log in logs {
         let mut queue = log.queue.lock();
         let bytes = queue.bytes();
-        let large = bytes >= shared.settings.direct_bytes_min;
+        let looks_large = bytes >= shared.settings.direct_bytes_min;
         // what looks large may be small once duplicates are out: room is made for one such surprise
-        if small_bytes > small_max || (!large && small_bytes + bytes > small_max) {
+        if small_bytes > small_max || (!looks_large && small_bytes + bytes > small_max) {
             drop(queue);
             shared.finished(&log); // its turn comes in a later round
             continue;
         }
-        let items = queue.take(if large { DIRECT_BYTES_MAX } else { usize::MAX });
+        let items = queue.take(if looks_large { DIRECT_BYTES_MAX } else { usize::MAX });
         drop(queue);
         let group = sequence(shared, &log, items);
         if group.runs.is_empty() {
             group.publish(shared);
         } else if group.bytes() >= shared.settings.direct_bytes_min as u64 {
-            direct(DirectGroup::new(group));
+            announcements.extend(announce(&group, checkpoints));
+            large.push(group);
         } else {
             small_bytes += usize::try_from(group.bytes()).expect("below direct_bytes_min");
             small.push(group);
         }
     }
-    if !small.is_empty() {
-        commit_small(shared, &mut committer, small);
+    // without announcements, large groups need not wait for the small ones
+    if announcements.is_empty() {
+        large.drain(..).for_each(|group| direct(DirectGroup::new(group)));
     }
+    if !small.is_empty() || !announcements.is_empty() {
+        commit_small(shared, &mut committer, small, &announcements);
+    }
+    large.into_iter().for_each(|group| direct(DirectGroup::new(group)));
     Some(taken)
+}
+
+/// What tells recovery that frames of this log lie in its segments alone: an empty run in the journal, once between two
+/// checkpoints. Without it every large segment would have to be looked at on every start.
+fn announce(group: &Group, checkpoints: u64) -> Option<Run> {
+    let mut state = group.log.state.write();
+    if state.announced == checkpoints {
+        return None;
+    }
+    state.announced = checkpoints;
+    let first = group.runs.first()?;
+    Some(Run { segment: first.segment, offset: first.offset, bytes: 0, frames: Vec::new() })
 }
 
 /// Room in the journal for the largest group; waits for a checkpoint if that is what it takes.
@@ -107,13 +128,14 @@ fn refuse(shared: &Shared, log: &Arc<LogInner>, error: &Error) {
 }
 
 /// One journal write for all, then every run to its place, then the answers.
-fn commit_small(shared: &Shared, committer: &mut Committer, groups: Vec<Group>) {
+fn commit_small(shared: &Shared, committer: &mut Committer, groups: Vec<Group>, announcements: &[Run]) {
     let started = shared.clock.monotonic_us();
     let sync = shared.ack_sync();
     let runs: Vec<&Run> = groups.iter().flat_map(|group| &group.runs).collect();
     let bytes: u64 = runs.iter().map(|run| run.bytes).sum();
     let frames: usize = runs.iter().map(|run| run.frames.len()).sum();
-    let written = committer.journal.append(&mut committer.buffer, &runs, sync);
+    let all: Vec<&Run> = runs.iter().copied().chain(announcements).collect();
+    let written = committer.journal.append(&mut committer.buffer, &all, sync);
     let settled = match written {
         Ok(frames_at) => settle(shared, &committer.buffer.as_slice()[frames_at..], &runs),
         Err(error) => Err(Error::io("cannot write the journal", error)),
@@ -123,7 +145,7 @@ fn commit_small(shared: &Shared, committer: &mut Committer, groups: Vec<Group>) 
             for group in groups {
                 group.publish(shared);
             }
-            shared.count_bytes(bytes);
+            shared.count_bytes(committer.buffer.len() as u64); // what they take in the journal
             shared.metrics.journal_group(shared.clock.monotonic_us() - started, frames, bytes);
         }
         Err(error) => {

@@ -8,10 +8,13 @@ use crate::shard_log::LogInner;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tidemill_types::Frame;
 
 /// Frames that may wait for one log; the engine bounds bytes long before.
 const LOG_FRAMES_MAX: usize = 65_536;
+/// An empty queue keeps room for so many: a shard that was busy once is to cost no memory when it is idle.
+const ITEMS_KEPT: usize = 64;
 
 type Answer = Box<dyn FnOnce(Result<Appended>) + Send>;
 
@@ -88,6 +91,9 @@ impl LogQueue {
             taken.extend(self.items.pop_front());
         }
         self.bytes -= bytes;
+        if self.items.is_empty() && self.items.capacity() > ITEMS_KEPT {
+            self.items = VecDeque::new();
+        }
         taken
     }
 }
@@ -97,6 +103,8 @@ impl LogQueue {
 pub(crate) struct Queue {
     state: Mutex<State>,
     filled: Condvar,
+    /// Nothing is taken any more, also of logs that are never idle.
+    down: AtomicBool,
 }
 
 #[derive(Default)]
@@ -110,6 +118,9 @@ struct State {
 impl Queue {
     /// Puts an item behind those of its log; answers it at once when the queue is full or closed.
     pub(crate) fn push(&self, log: &Arc<LogInner>, item: Item) {
+        if self.down.load(Ordering::Relaxed) {
+            return item.done.call(Err(shutting_down()));
+        }
         let mut queue = log.queue.lock();
         if queue.items.len() >= LOG_FRAMES_MAX {
             drop(queue);
@@ -120,8 +131,7 @@ impl Queue {
             let mut state = self.state.lock();
             if state.closed {
                 drop((state, queue));
-                let down = "the broker is shutting down; try again when it is back";
-                return item.done.call(Err(Error::new(ErrorKind::Unavailable, down)));
+                return item.done.call(Err(shutting_down()));
             }
             state.ready.push_back(log.clone());
             queue.turn = Turn::Ready;
@@ -167,7 +177,12 @@ impl Queue {
 
     /// No log becomes ready from here on but those that have items already.
     pub(crate) fn close(&self) {
+        self.down.store(true, Ordering::Relaxed);
         self.state.lock().closed = true;
         self.filled.notify_all();
     }
+}
+
+fn shutting_down() -> Error {
+    Error::new(ErrorKind::Unavailable, "the broker is shutting down; try again when it is back")
 }

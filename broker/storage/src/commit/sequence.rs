@@ -10,6 +10,7 @@ use crate::segment::{OpenSegment, SegmentId};
 use crate::shard_log::LogInner;
 use crate::shared::Shared;
 use crate::{Appended, disk::Sync};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tidemill_types::{Frame, ProducerId};
 
@@ -54,7 +55,7 @@ impl Group {
 /// Numbers and places `items`, the next of `log`.
 pub(crate) fn sequence(shared: &Shared, log: &Arc<LogInner>, items: Vec<Item>) -> Group {
     let mut group = Group { log: log.clone(), runs: Vec::new(), answers: Vec::with_capacity(items.len()) };
-    let mut batches: Vec<(ProducerId, Batch)> = Vec::new();
+    let mut batches: HashMap<(ProducerId, u64), Batch> = HashMap::new();
     let now = shared.clock.now();
     let mut state = log.state.write();
     let group_first = state.marks.written();
@@ -72,7 +73,7 @@ pub(crate) fn sequence(shared: &Shared, log: &Arc<LogInner>, items: Vec<Item>) -
                     let (placed, offset) = state.place(log.id, &item.frame, now, group_first);
                     let header = placed.header;
                     if header.producer != ProducerId::NONE {
-                        batches.push((header.producer, Batch::of(&header)));
+                        batches.insert((header.producer, header.batch_number), Batch::of(&header));
                     }
                     let segment = state.segments.back().expect("just placed there").header(log.id);
                     push(&mut group.runs, segment, offset, placed);

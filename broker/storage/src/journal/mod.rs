@@ -127,6 +127,10 @@ impl Journal {
     /// Sees to it that the largest group of `runs` runs, and `slack` bytes more, fit the current file, if need be by
     /// turning to the next one.
     pub(crate) fn ensure_room(&mut self, runs: usize, slack: usize) -> Result<Room> {
+        // opened on a full disk: what recovery cut must not be written over before a checkpoint says so
+        if self.current.is_none() && !self.used.is_empty() {
+            return Ok(Room::NeedsCheckpoint);
+        }
         let needed = file_bytes_of(runs, self.group_bytes_max() + slack) as u64;
         if self.current.as_ref().is_some_and(|current| current.offset + needed <= current.file.bytes) {
             return Ok(Room::Ready);
@@ -231,7 +235,11 @@ impl Journal {
     /// A checkpoint covers all groups below `group`: files that hold nothing else are spare again.
     pub(crate) fn release(&mut self, group: u64) {
         while self.used.front().is_some_and(|(_, behind)| *behind <= group) {
-            self.spares.extend(self.used.pop_front().map(|(file, _)| file));
+            let Some((file, _)) = self.used.pop_front() else { break };
+            // one that a crash left half allocated has no room for a group
+            if file.bytes >= self.bytes_first {
+                self.spares.push(file);
+            }
         }
         if self.used.is_empty() {
             self.rotated.clear(); // what they held is safe in the segments
@@ -271,8 +279,13 @@ impl Journal {
 impl Preparation {
     /// Makes the file and writes all of it once. Slow: runs in the background.
     pub(crate) fn run(&self, disk: &dyn Disk) -> std::io::Result<Arc<dyn DiskFile>> {
-        const STEP: usize = 1 << 20;
         let file = disk.create(&self.name, self.bytes, WriteMode::Direct)?;
+        self.fill(disk, &*file).inspect_err(|_| drop(disk.remove(&self.name)))?;
+        Ok(file)
+    }
+
+    fn fill(&self, disk: &dyn Disk, file: &dyn DiskFile) -> std::io::Result<()> {
+        const STEP: usize = 1 << 20;
         let mut zeros = AlignedBuffer::with_capacity(STEP);
         zeros.extend_zeros(STEP.min(usize::try_from(self.bytes).unwrap_or(STEP)));
         let mut at = 0;
@@ -281,8 +294,7 @@ impl Preparation {
             at += zeros.len() as u64;
         }
         file.sync()?;
-        disk.sync_dir("")?;
-        Ok(file)
+        disk.sync_dir("")
     }
 }
 

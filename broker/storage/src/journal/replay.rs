@@ -5,6 +5,7 @@
 
 use super::format::{Durable, FileHeader, ReplayGroup, decode_group};
 use super::{PREFIX, SUFFIX};
+use crate::bytes_le::u64_at;
 use crate::disk::{ALIGNMENT, Disk, DiskFile, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -15,6 +16,14 @@ pub(crate) struct Found {
     pub files: Vec<Arc<dyn DiskFile>>,
     pub next_generation: u64,
     pub next_id: u64,
+}
+
+/// What a journal directory holds.
+struct Listed {
+    found: Found,
+    readable: Vec<Readable>,
+    /// Files without an intact header.
+    headless: Vec<(String, Bytes)>,
 }
 
 struct Readable {
@@ -29,7 +38,7 @@ pub(crate) fn replay(
     from: u64,
     mut apply: impl FnMut(ReplayGroup) -> Result<()>,
 ) -> Result<(u64, Found)> {
-    let (found, mut readable) = find(disk)?;
+    let Listed { found, mut readable, headless } = find(disk)?;
     readable.sort_by_key(|file| file.header.generation);
     let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);
     let mut next = from;
@@ -50,12 +59,34 @@ pub(crate) fn replay(
         }
         next = walk(file, next, &mut apply)?;
     }
+    for (name, content) in &headless {
+        holds_nothing(name, content, next)?;
+    }
     Ok((next, found))
 }
 
-fn find(disk: &dyn Disk) -> Result<(Found, Vec<Readable>)> {
+/// A header is durable before the first group behind it: a file without one that holds a group still needed is damaged.
+fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
+    let generation = u64_at(content, ALIGNMENT + 8);
+    let mut at = ALIGNMENT;
+    while at < content.len()
+        && let Some(group) = decode_group(&content.slice(at..), generation)
+    {
+        if group.number >= next {
+            let number = group.number;
+            let message = format!(
+                "{name} is damaged at offset 0: its header is not intact, but group {number} behind it is"
+            );
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
+        at += group.file_bytes;
+    }
+    Ok(())
+}
+
+fn find(disk: &dyn Disk) -> Result<Listed> {
     let mut found = Found { files: Vec::new(), next_generation: 1, next_id: 0 };
-    let mut readable = Vec::new();
+    let (mut readable, mut headless) = (Vec::new(), Vec::new());
     let names = disk.list("").map_err(|e| Error::io(format!("cannot list {}", disk.path()), e))?;
     for (name, bytes) in names {
         let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
@@ -69,14 +100,20 @@ fn find(disk: &dyn Disk) -> Result<(Found, Vec<Readable>)> {
         let mapped = usize::try_from(bytes).expect("journal files fit in memory maps");
         let content = file.map(0, mapped).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
         found.files.push(file);
-        if let Some(header) = FileHeader::decode(&content)
-            && header.file_bytes == bytes
-        {
-            found.next_generation = found.next_generation.max(header.generation + 1);
-            readable.push(Readable { name, header, bytes: content });
+        match FileHeader::decode(&content) {
+            None => headless.push((name, content)),
+            Some(header) if header.file_bytes != bytes => {
+                let expected = header.file_bytes;
+                let message = format!("{name} has {bytes} bytes where {expected} belong (offset {bytes})");
+                return Err(Error::new(ErrorKind::Damaged, message));
+            }
+            Some(header) => {
+                found.next_generation = found.next_generation.max(header.generation + 1);
+                readable.push(Readable { name, header, bytes: content });
+            }
         }
     }
-    Ok((found, readable))
+    Ok(Listed { found, readable, headless })
 }
 
 /// Walks one file; returns the number after its last group.

@@ -47,7 +47,8 @@ struct Reviving {
     files: BTreeMap<u64, u64>,
     /// Where the last journal run of it ends.
     replayed: Option<(u64, u64)>,
-    in_checkpoint: bool,
+    /// No checkpoint knows it, frames were in flight at the checkpoint, or the journal announces frames.
+    is_named: bool,
 }
 
 /// Recovers the logs `live`; files of others are removed.
@@ -71,13 +72,10 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
         }
         Ok(())
     })?;
-    let after = After {
-        durable: checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable),
-        direct_bytes_min: checkpoint.as_ref().map_or(0, |checkpoint| u64::from(checkpoint.direct_bytes_min)),
-    };
+    let durable = checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable);
     for log in logs.values_mut() {
-        if log.may_hold_more(&after) {
-            scan::forward(work, log, after.durable, &mut touched)?;
+        if log.may_hold_more() {
+            scan::forward(work, log, durable, &mut touched)?;
         }
         log.begin_epoch(work.epoch)?;
     }
@@ -85,19 +83,13 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     Ok(Recovered { logs: logs.into_iter().map(|(id, log)| (id, log.state)).collect(), journal, next_group })
 }
 
-/// How frames were written after the checkpoint.
-struct After {
-    durable: Durable,
-    direct_bytes_min: u64,
-}
-
 impl Reviving {
-    fn may_hold_more(&self, after: &After) -> bool {
+    /// Whether anything was written to it after the checkpoint: the journal names every log before its first frame that
+    /// lies in a segment alone.
+    fn may_hold_more(&self) -> bool {
         let unknown_files =
             self.files.keys().next_back().is_some_and(|number| *number >= self.state.next_segment);
-        let last_takes_direct =
-            self.state.segments.back().is_some_and(|segment| segment.capacity > after.direct_bytes_min);
-        !self.in_checkpoint || self.replayed.is_some() || unknown_files || last_takes_direct
+        self.is_named || self.replayed.is_some() || unknown_files
     }
 
     /// Numbers go on with the first of the new epoch.
@@ -190,8 +182,8 @@ fn revive(
         for (&number, _) in numbers.range(full_before..) {
             remove(work, &SegmentId { log: id, number }.index_file())?;
         }
-        let in_checkpoint = known.contains_key(&id);
-        logs.insert(id, Reviving { id, state, files: numbers, replayed: None, in_checkpoint });
+        let is_named = known.get(&id).is_none_or(|entry| entry.in_flight);
+        logs.insert(id, Reviving { id, state, files: numbers, replayed: None, is_named });
     }
     Ok(logs)
 }
@@ -236,6 +228,7 @@ fn known_state(id: LogId, entry: &LogEntry, files: &BTreeMap<u64, u64>) -> Resul
         newest: entry.newest,
         closing: if entry.sealed { Closing::Sealed } else { Closing::Open },
         deleted: false,
+        announced: 0,
     })
 }
 
@@ -250,6 +243,10 @@ fn put_back(
     let Some(log) = logs.get_mut(&id.log) else { return Ok(()) }; // deleted since
     let first = log.state.segments.front().map_or(log.state.next_segment, |segment| segment.number);
     if id.number < first {
+        return Ok(());
+    }
+    if run.bytes.is_empty() {
+        log.is_named = true; // an announcement
         return Ok(());
     }
     let name = id.file();

@@ -43,13 +43,6 @@ pub(super) fn forward(
     remove_files(work, log.id, behind.into_keys())
 }
 
-/// Whether `first` may follow when `expected` is next ([`SequenceIndex::ZERO`]: any epoch may begin).
-fn follows(first: SequenceIndex, expected: SequenceIndex) -> bool {
-    let begins_epoch = first == first.epoch().first_index();
-    first == expected
-        || (begins_epoch && (first.epoch() > expected.epoch() || expected == SequenceIndex::ZERO))
-}
-
 fn rest_of(work: &Recovery<'_>, id: SegmentId, from: u64, capacity: u64) -> Result<Bytes> {
     let length = usize::try_from(capacity - from).expect("segments fit in memory maps");
     work.open.get(id)?.bytes(from, length)
@@ -65,7 +58,7 @@ fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<Seg
     let mut at = 0;
     while let Ok(frame) = Frame::decode(&bytes.slice(at..)) {
         let header = *frame.header();
-        if header.log != log.id.get() || !follows(header.first, state.marks.durable()) {
+        if header.log != log.id.get() || !header.first.follows(state.marks.durable()) {
             break;
         }
         segment.publish(&header, from + at as u64);
@@ -113,7 +106,7 @@ fn enter_next(work: &Recovery<'_>, log: &mut Reviving) -> Result<bool> {
     let id = SegmentId { log: log.id, number };
     let Some(header) = header_of(work, id, capacity)? else { return Ok(false) };
     if expected_number.is_some_and(|expected| expected != number)
-        || !follows(header.base, log.state.marks.durable())
+        || !header.base.follows(log.state.marks.durable())
     {
         return Ok(false);
     }
@@ -164,15 +157,26 @@ fn tell_damage(work: &Recovery<'_>, log: &Reviving) -> Result<()> {
         }
     }
     for (&number, &capacity) in log.files.range(log.state.next_segment..) {
-        let behind = SegmentId { log: log.id, number };
-        if header_of(work, behind, capacity)?.is_none() {
+        if capacity <= SegmentHeader::BYTES as u64 {
             continue;
         }
+        let behind = SegmentId { log: log.id, number };
+        let header = header_of(work, behind, capacity)?;
         let bytes = rest_of(work, behind, SegmentHeader::BYTES as u64, capacity)?;
-        if let Ok(frame) = Frame::decode(&bytes)
-            && proves_damage(frame.header(), log.id.get(), expected)
+        // a header is durable before the first frame behind it
+        if header.is_none()
+            && let Ok(frame) = Frame::decode(&bytes)
+            && frame.header().log == log.id.get()
+            && frame.header().first >= expected
         {
-            return refuse(format!("{} goes on with {}", behind.file(), frame.header().first));
+            let (file, first) = (behind.file(), frame.header().first);
+            let message =
+                format!("{file} is damaged at offset 0: its header is not intact, but frame {first} is");
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
+        let window = bytes.slice(..bytes.len().min(LOOK_BEHIND_BYTES));
+        if let Some((_, frame)) = later_frame(&window, log.id.get(), expected) {
+            return refuse(format!("{} goes on with {}", behind.file(), frame.first));
         }
     }
     Ok(())

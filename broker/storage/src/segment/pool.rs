@@ -66,9 +66,11 @@ impl Pool {
             self.disk
                 .rename(&recycled, &name)
                 .map_err(|e| Error::io(format!("cannot rename {recycled}"), e))?;
+            // the name must not stand in the way of the next try
             return self
                 .disk
                 .open(&name, WriteMode::Buffered)
+                .inspect_err(|_| drop(self.disk.remove(&name)))
                 .map_err(|e| Error::io(format!("cannot open {name}"), e));
         }
         self.disk
@@ -84,8 +86,9 @@ impl Pool {
         let mut state = self.state.lock();
         if retired.capacity != self.file_bytes || state.names.len() >= self.most {
             drop(state);
-            open.take(retired.id);
-            return self.remove_if_there(&name);
+            let removed = self.remove_if_there(&name);
+            open.take(retired.id); // behind the removal: nobody opens it again
+            return removed;
         }
         let recycled = format!("{FOLDER}/{PREFIX}{}{SUFFIX}", state.next);
         state.next += 1;
