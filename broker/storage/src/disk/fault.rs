@@ -262,6 +262,11 @@ fn device_error() -> io::Error {
     rustix::io::Errno::IO.into()
 }
 
+/// Why a sync failed: the device, or a file system that finds room only when it writes back.
+fn sync_error(chance: &mut Chance) -> io::Error {
+    if chance.coin() { rustix::io::Errno::NOSPC.into() } else { device_error() }
+}
+
 impl Disk for FaultDisk {
     fn lock(&self) -> io::Result<()> {
         let mut state = self.shared.lock();
@@ -342,7 +347,7 @@ impl Disk for FaultDisk {
                 state.names.settle(folder);
                 Ok(())
             }
-            Outcome::Failed => Err(device_error()),
+            Outcome::Failed => Err(sync_error(&mut state.chance)),
             Outcome::Cut => Err(no_power()),
         }
     }

@@ -1,7 +1,7 @@
 //! An open file of a fault disk: each call asks the disk how it is to end.
 
 use super::file::InodeRef;
-use super::{Outcome, State, device_error, no_power};
+use super::{Outcome, State, device_error, no_power, sync_error};
 use crate::disk::{AlignedBuffer, DiskFile, Sync, WriteMode, check_aligned, check_range};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -82,7 +82,7 @@ impl DiskFile for FaultFile {
             }
             Outcome::Failed => {
                 self.inode.lock().fail_sync(&mut state.chance);
-                Err(device_error())
+                Err(sync_error(&mut state.chance))
             }
             Outcome::Cut => Err(no_power()),
         }
