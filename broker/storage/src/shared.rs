@@ -14,7 +14,7 @@ use crate::shard_log::LogInner;
 use crate::write_back::WriteBack;
 use crate::{Health, LogId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_types::{Clock, Epoch, MonotonicMs};
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub pool: Pool,
     pub write_back: WriteBack,
     pub metrics: Metrics,
-    pub(crate) logs: RwLock<HashMap<LogId, Arc<LogInner>>>,
+    pub(crate) logs: RwLock<BTreeMap<LogId, Arc<LogInner>>>,
     pub(crate) retired: Mutex<Vec<Retired>>,
     /// Held while a checkpoint is written: the group number the last one covers.
     pub(crate) checkpointed: Mutex<u64>,

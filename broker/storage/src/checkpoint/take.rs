@@ -50,8 +50,7 @@ impl Shared {
         self.bytes_since.store(0, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
-        let mut logs: Vec<_> = self.logs.read().values().map(|log| log_entry(log, now)).collect();
-        logs.sort_unstable_by_key(|log| log.id);
+        let logs = self.logs.read().values().map(|log| log_entry(log, now)).collect();
         let checkpoint = Checkpoint {
             next_group: committer.journal.next_group(),
             epoch: self.epoch,
