@@ -6,6 +6,9 @@ use tidemill_proto::client::Endpoint;
 use tidemill_types::limits::PRODUCER_BATCHES_IN_FLIGHT_MAX;
 
 const MIB: usize = 1024 * 1024;
+/// A broker recognises a repeated batch until its producer has been silent for 15 min. What is tried no longer than this is
+/// never repeated to a broker that has forgotten it.
+const RECORD_DEADLINE_MAX: Duration = Duration::from_secs(600);
 
 /// How a producer batches, what it may use, and how long it tries.
 #[derive(Debug, Clone)]
@@ -32,7 +35,8 @@ impl Config {
             record_deadline: Duration::from_secs(30),
         })
     }
-    /// How long the first record of a batch waits for company. Default 5 ms, at most 1 s; 0 sends at once.
+    /// How long the first record of a batch waits for company. Default 5 ms, at most 1 s and half of `record_deadline`; 0
+    /// sends at once.
     pub fn linger(self, linger: Duration) -> Result<Self> {
         within("linger", linger.as_millis(), 0, 1_000, "ms")?;
         Ok(Self { linger, ..self })
@@ -59,10 +63,24 @@ impl Config {
         Ok(Self { batches_in_flight: batches, ..self })
     }
     /// How long a record may stay unacknowledged before its ticket fails with the last cause; counted for all records of a
-    /// batch from its first. Default 30 s, 100 ms to 1 h.
+    /// batch from its first. Default 30 s, 100 ms to 10 min, and at least twice `linger`.
+    ///
+    /// No longer, because a broker recognises a repeated batch only while it remembers its producer: until that has been
+    /// silent for 15 min on the shard. More than 1,024 producers on one shard push out those that have been silent longest.
     pub fn record_deadline(self, deadline: Duration) -> Result<Self> {
-        within("record_deadline", deadline.as_millis(), 100, 3_600_000, "ms")?;
+        within("record_deadline", deadline.as_millis(), 100, RECORD_DEADLINE_MAX.as_millis(), "ms")?;
         Ok(Self { record_deadline: deadline, ..self })
+    }
+
+    /// What only the whole can tell: a record must have time left when it has lingered.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (linger, deadline) = (self.linger, self.record_deadline);
+        if linger <= deadline / 2 {
+            return Ok(());
+        }
+        let told =
+            format!("linger must be at most half of record_deadline, found {linger:?} and {deadline:?}");
+        Err(Error::invalid(told))
     }
 }
 
@@ -94,5 +112,13 @@ mod tests {
             assert!(error.message().starts_with(name), "{error}");
         }
         assert!(config().batches_in_flight(32).is_ok());
+    }
+
+    #[test]
+    fn no_record_is_tried_for_longer_than_a_broker_surely_remembers_its_producer() {
+        let deadline =
+            |secs| Config::new("http://127.0.0.1:4567").unwrap().record_deadline(Duration::from_secs(secs));
+        assert!(deadline(600).is_ok());
+        assert!(deadline(601).unwrap_err().message().contains("600000 ms"));
     }
 }

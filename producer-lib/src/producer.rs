@@ -48,8 +48,10 @@ impl Producer {
         Self::new(Config::new(endpoint)?).await
     }
 
-    /// A producer as configured; otherwise as [`Producer::connect`].
+    /// A producer as configured; otherwise as [`Producer::connect`]. [`ErrorKind::Invalid`] if `linger` is more than half
+    /// of `record_deadline`.
     pub async fn new(config: Config) -> Result<Self> {
+        config.check()?;
         let channel = Channel::connect(&config.endpoint).await?;
         let limiter = Arc::new(Limiter::new(config.memory_bytes));
         let counters = Arc::new(Counters::default());

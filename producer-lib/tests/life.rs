@@ -6,7 +6,7 @@ mod fake;
 
 use fake::{FakeBroker, Fault};
 use std::time::Duration;
-use tidemill_producer::{Config, ErrorKind, PartitionKey, Producer, Record};
+use tidemill_producer::{Config, ErrorKind, PartitionKey, Producer, Record, Ticket};
 use tokio::time::{Instant, timeout};
 
 const MIB: usize = 1 << 20;
@@ -171,20 +171,43 @@ async fn dropping_the_last_producer_resolves_its_tickets() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "it was never sent: {error}");
 }
 
+#[tokio::test]
+async fn a_linger_that_eats_up_the_deadline_is_refused() {
+    let nobody = Config::new("http://127.0.0.1:1").unwrap(); // refused before anybody is asked
+    let lingers = |ms| nobody.clone().linger(Duration::from_millis(ms)).unwrap();
+    let within = |config: Config| config.record_deadline(Duration::from_millis(200)).unwrap();
+    let error = Producer::new(within(lingers(101))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("linger") && error.message().contains("record_deadline"), "{error}");
+    let error = Producer::new(within(lingers(100))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "half of it is allowed: {error}");
+}
+
 #[test]
 fn tickets_resolve_when_their_runtime_goes_down() {
     let serving = tokio::runtime::Runtime::new().unwrap();
     let broker = serving.block_on(broker());
     broker.model().always = Some(Fault::Silence);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (producer, ticket) = runtime.block_on(async {
-        let producer = Producer::connect(&broker.url()).await.unwrap();
-        let ticket = producer.put("s", record(1)).await.unwrap();
-        (producer, ticket)
+    let (producer, sent, lingering) = runtime.block_on(async {
+        let producer = Producer::new(config(&broker).linger(Duration::from_secs(1)).unwrap()).await.unwrap();
+        let sent = producer.put("s", record(MIB)).await.unwrap(); // too large to linger
+        while broker.model().batches_seen == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let lingering = producer.put("s", record(1)).await.unwrap();
+        (producer, sent, lingering)
     });
     runtime.shutdown_background();
-    let outcome =
-        serving.block_on(async { timeout(Duration::from_secs(5), ticket).await }).expect("the ticket hangs");
-    assert!(outcome.is_err());
-    drop(producer);
+    serving.block_on(async {
+        let kind_of = async |ticket: Ticket| {
+            let told = timeout(Duration::from_secs(5), ticket).await.expect("the ticket hangs");
+            told.map_err(|error| error.kind())
+        };
+        assert_eq!(kind_of(sent).await, Err(ErrorKind::UnknownOutcome));
+        assert_eq!(kind_of(lingering).await, Err(ErrorKind::Unavailable), "it was never sent");
+        assert_eq!(producer.put("s", record(1)).await.unwrap_err().kind(), ErrorKind::Invalid);
+        timeout(Duration::from_secs(5), producer.close()).await.expect("closing hangs").unwrap();
+    });
+    assert_eq!(producer.stats().memory_used_bytes, 0);
 }
