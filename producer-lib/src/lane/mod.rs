@@ -156,7 +156,6 @@ impl Lane {
         if let Some(until) = state.hold.filter(|until| now < *until) {
             return Next::Later(until);
         }
-        state.hold = None;
         state.queued = false;
         let Some(pick) = state.pick(self.in_flight_max) else { return Next::Nothing };
         let frame = state.send(pick, request);

@@ -53,9 +53,9 @@ pub(super) struct State {
     pub(super) sealed: VecDeque<Batch>,
     pub(super) flights: VecDeque<Flight>,
     pub(super) sending: Sending,
-    /// Refusals in a row.
+    /// Rounds of refusals in a row; what was refused together is one.
     pub(super) refusals: u32,
-    /// A batch was refused: nothing is sent before this moment.
+    /// A batch was refused and nothing sent since: nothing is sent before this moment.
     pub(super) hold: Option<Instant>,
     /// In the connection's queue of lanes that have something to send, or held back by it.
     pub(super) queued: bool,
@@ -109,6 +109,7 @@ impl State {
         let flight = &mut self.flights[at];
         flight.at = At::Broker(request);
         flight.batch.attempts.sent();
+        self.hold = None;
         flight.batch.frame.clone()
     }
 
@@ -126,8 +127,11 @@ impl State {
             Decision::Again => {
                 flight.at = At::Waiting;
                 flight.batch.uncertain |= cause.kind().outcome() == tidemill_proto::Outcome::Unknown;
-                self.refusals = self.refusals.saturating_add(1);
-                self.hold = Some(now + BACKOFF.wait(self.refusals, rng));
+                // what was under way together is refused together and waits once: nothing was sent since the first of them
+                if self.refusals == 0 || self.hold.is_none() {
+                    self.refusals = self.refusals.saturating_add(1);
+                    self.hold = Some(now + BACKOFF.wait(self.refusals, rng));
+                }
                 counters.retried();
             }
             Decision::Reroute => {
@@ -158,4 +162,57 @@ pub(super) fn drain_where<T>(
         *queue = kept;
     }
     taken.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::Limiter;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tidemill_proto::ErrorKind;
+    use tidemill_types::{PartitionKey, ProducerId, Record};
+
+    /// A lane with so many batches at the broker, under the requests 1, 2, ….
+    fn under_way(batches: u64) -> State {
+        let limiter = Arc::new(Limiter::new(1 << 20));
+        let (producer, record_deadline) = (ProducerId::new(7), Duration::from_secs(30));
+        let mut state =
+            State::new(Terms { producer, batch_bytes: 1024, record_deadline, limiter: limiter.clone() });
+        for request in 1..=batches {
+            let record = Record::new(PartitionKey::new("k").unwrap(), "data").unwrap();
+            limiter.try_take(&record).unwrap();
+            let State { aggregator, sealed, .. } = &mut state;
+            drop(aggregator.push(&record, sealed));
+            state.seal();
+            state.send(Pick::Sealed, request);
+        }
+        state
+    }
+
+    #[test]
+    fn batches_that_are_refused_together_wait_once() {
+        let (mut state, mut rng) = (under_way(8), StdRng::seed_from_u64(1));
+        let (cause, counters) =
+            (tidemill_proto::Error::new(ErrorKind::Throttled, "slower"), Counters::default());
+        let mut refuse = |state: &mut State, position, now| {
+            state.refuse(position, Decision::Again, &cause, now, &mut rng, &counters);
+        };
+        let now = Instant::now();
+        for position in 0..8u32 {
+            // however slowly the answers come
+            refuse(&mut state, position as usize, now + position * BACKOFF.base);
+        }
+        assert_eq!(state.refusals, 1);
+        let until = state.hold.expect("a refusal is followed by a wait");
+        assert!(until <= now + BACKOFF.base, "the wait grew with the number of batches: {:?}", until - now);
+        assert!(state.flights.iter().all(|flight| flight.at == At::Waiting), "one is not sent again");
+
+        state.send(Pick::Again(0), 9);
+        refuse(&mut state, 0, until);
+        assert_eq!(state.refusals, 2, "the next round counts");
+        assert!(state.hold > Some(until));
+    }
 }
