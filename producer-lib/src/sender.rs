@@ -22,8 +22,10 @@ use tidemill_proto::{Error, ErrorKind};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long a broker may owe answers and give none.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a broker may owe answers and give none. As long as HTTP/2 keep-alive takes to find out that a broker is gone,
+/// so this only catches one that lives and does not answer. Longer than any upload should take: a call that is broken under
+/// way begins the upload anew, so a link must carry the largest record, 10 MiB, within this time.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// The lanes that have something to send over one connection, each once; and what last went wrong there.
 #[derive(Default)]
