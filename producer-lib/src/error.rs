@@ -14,7 +14,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A failed put, ticket or call of the producer. Cheap to clone: all records of a batch share it.
 ///
-/// After [`ErrorKind::UnknownOutcome`] the record may be in the stream; after every other kind it is not.
+/// After [`ErrorKind::UnknownOutcome`] or [`ErrorKind::Internal`] the record may be in the stream; after every other kind it
+/// is not.
 #[derive(Clone)]
 pub struct Error(Arc<Failure>);
 
