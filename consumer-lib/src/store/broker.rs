@@ -10,6 +10,9 @@ use tidemill_proto::{Error, ErrorKind, Result, v1};
 use tidemill_types::{AppName, Checkpoint, LeaseEpoch, Shard, ShardId, StreamName, WorkerId};
 use tonic::{Request, Response, Status};
 
+/// Longest a call may take; with a short lease half of it, so that a renewal that hangs can be repeated in time.
+const CALL_DEADLINE_MAX: Duration = Duration::from_secs(10);
+
 /// A lease as the broker knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseRow {
@@ -46,8 +49,7 @@ pub(crate) struct BrokerStore {
 
 impl BrokerStore {
     pub(crate) fn new(channel: Channel, app: AppName, worker: WorkerId, lease: Duration) -> Self {
-        let deadline = (lease / 2).clamp(Duration::from_millis(500), Duration::from_secs(10));
-        Self { channel, app, worker, lease, deadline }
+        Self { channel, app, worker, lease, deadline: (lease / 2).min(CALL_DEADLINE_MAX) }
     }
     pub(crate) fn lease(&self) -> Duration {
         self.lease
@@ -149,4 +151,21 @@ fn row_from_wire(wire: v1::LeaseRow) -> Result<LeaseRow> {
         counter: wire.counter,
         checkpoint: wire.checkpoint.map(TryInto::try_into).transpose()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_proto::client::Endpoint;
+
+    #[tokio::test]
+    async fn a_call_that_hangs_leaves_time_for_another_within_the_lease() {
+        let channel = Channel::lazy(&Endpoint::new("http://127.0.0.1:1").unwrap());
+        let (app, worker) = (AppName::new("app").unwrap(), WorkerId::new("one").unwrap());
+        for (lease_ms, deadline_ms) in [(500, 250), (10_000, 5_000), (600_000, 10_000)] {
+            let lease = Duration::from_millis(lease_ms);
+            let store = BrokerStore::new(channel.clone(), app.clone(), worker.clone(), lease);
+            assert_eq!(store.deadline, Duration::from_millis(deadline_ms));
+        }
+    }
 }
