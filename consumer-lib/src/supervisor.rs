@@ -127,7 +127,7 @@ where
                             wait
                         }
                         Err(error) if self.is_final(&error, contacted, begun.elapsed()) => return Err(self.told(error)),
-                        Err(error) => self.trouble(&error),
+                        Err(error) => self.trouble(&error, contacted),
                     };
                 }
             }
@@ -160,11 +160,19 @@ where
     }
 
     /// A round failed; tells, and says when to try again.
-    fn trouble(&self, error: &tidemill_proto::Error) -> Duration {
+    fn trouble(&self, error: &tidemill_proto::Error, contacted: bool) -> Duration {
+        let told = if contacted {
+            format!("cannot look at the leases, trying again: {error}")
+        } else {
+            let endpoint = &self.settings.endpoint;
+            format!(
+                "no answer from a broker at {endpoint} yet, waiting up to {FIRST_CONTACT_DEADLINE:?} for it: {error}"
+            )
+        };
         if self.board.status().trouble.is_none() {
-            warn!(worker = %self.settings.worker, %error, "cannot look at the leases, trying again");
+            warn!(worker = %self.settings.worker, "{told}");
         }
-        self.board.trouble(Some(error.message().to_owned()));
+        self.board.trouble(Some(told));
         (self.settings.lease / 6).min(Duration::from_secs(1))
     }
 

@@ -61,8 +61,9 @@ impl Worker {
     /// a processor for each shard whose lease is taken.
     ///
     /// Fails with [`ErrorKind::NotFound`] if a stream does not exist at the start, with [`ErrorKind::Unavailable`] if the
-    /// broker cannot be reached for the first 10 s; later troubles are waited out and shown in the status. Cancelling is
-    /// safe: the worker then stops gracefully in the background.
+    /// broker cannot be reached for the first 10 s; later troubles are waited out and shown in the status. A panic of
+    /// `factory` ends the worker as [`WorkerHandle::abort`] would, with [`ErrorKind::Internal`]. Cancelling is safe: the
+    /// worker then stops gracefully in the background.
     pub async fn run<P, F>(self, factory: F, shutdown: impl Future<Output = ()>) -> Result<()>
     where
         P: RecordProcessor,
@@ -88,7 +89,8 @@ impl Worker {
         self.run(move |_| ForEach::new(Arc::clone(&handle)), shutdown).await
     }
 
-    /// Starts working in the background of the current tokio runtime (it panics outside of one).
+    /// Starts working in the background of the current tokio runtime (it panics outside of one). `factory` and its panics
+    /// are as for [`Worker::run`].
     pub fn start<P, F>(self, factory: F) -> WorkerHandle
     where
         P: RecordProcessor,
@@ -96,8 +98,14 @@ impl Worker {
     {
         let board = Arc::new(WorkerBoard::new(self.settings.worker.clone()));
         let stop = CancellationToken::new();
+        let over = CancellationToken::new();
         let supervisor = Supervisor::new(self.settings, factory, Arc::clone(&board), stop.clone());
-        WorkerHandle { board, stop, task: Some(tokio::spawn(supervisor.run())) }
+        let ending = over.clone().drop_guard(); // goes with the task, however that ends
+        let task = tokio::spawn(async move {
+            let _ending = ending;
+            supervisor.run().await
+        });
+        WorkerHandle { board, stop, over, task: Some(task) }
     }
 }
 
@@ -107,6 +115,8 @@ impl Worker {
 pub struct WorkerHandle {
     board: Arc<WorkerBoard>,
     stop: CancellationToken,
+    /// The worker has ended.
+    over: CancellationToken,
     /// Taken when the end was observed.
     task: Option<JoinHandle<Result<()>>>,
 }
@@ -118,10 +128,15 @@ impl WorkerHandle {
     }
 
     /// Waits until everything that this worker may process has been processed once up to the newest record: each shard
-    /// it holds, and their children; what other living workers hold is theirs. A worker that gets no shard has caught up
-    /// after one lease time. Also returns when the worker ended. Cancelling is safe.
+    /// it holds, and their children; what other living workers hold is theirs. That they live is seen when they renew
+    /// their leases; the shards of one that died are waited for and taken over. A worker that gets no shard has caught up
+    /// after one lease time at the earliest. Also returns when the worker ended. Cancelling is safe.
     pub async fn caught_up(&self) {
-        let _ = self.board.watch_caught_up().wait_for(|caught_up| *caught_up).await; // an error: it ended
+        let mut caught_up = self.board.watch_caught_up();
+        tokio::select! {
+            _ = caught_up.wait_for(|caught_up| *caught_up) => {}
+            () = self.over.cancelled() => {}
+        }
     }
 
     /// Stops gracefully: lets the batches under way finish, checkpoints (when automatic), gives the leases back, so that

@@ -4,5 +4,6 @@
 
 mod fake;
 mod leases;
+mod life;
 mod probe;
 mod shards;

@@ -35,6 +35,9 @@ pub(crate) struct FakeBroker {
 
 impl FakeBroker {
     pub(crate) async fn start(shard_count: u32) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), shard_count)
+    }
+    pub(crate) fn start_at(address: SocketAddr, shard_count: u32) -> Self {
         let service = Service {
             model: Arc::default(),
             news: Arc::new(watch::Sender::new(0)),
@@ -43,7 +46,7 @@ impl FakeBroker {
         for (id, range) in (0..).zip(HashKeyRange::uniform(shard_count)) {
             service.model.lock().add_shard(id, None, range);
         }
-        let incoming = tonic::transport::server::TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let incoming = tonic::transport::server::TcpIncoming::bind(address).unwrap();
         let address = incoming.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
             .add_service(v1::data_server::DataServer::new(service.clone()))
