@@ -122,7 +122,7 @@ fn no_checkpoint(work: &Recovery<'_>, what: &str) -> Error {
     )
 }
 
-type Files = HashMap<LogId, BTreeMap<u64, u64>>;
+type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
 
 /// Segment files by log and number. Files of the pool are taken over; stray sidecars are removed.
 fn list_segments(work: &Recovery<'_>) -> Result<Files> {
