@@ -20,6 +20,8 @@ mod engine;
 mod error;
 mod lease;
 mod metrics;
+#[cfg(test)]
+mod one_stream;
 mod read;
 mod retention;
 mod settings;

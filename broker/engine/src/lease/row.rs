@@ -84,8 +84,8 @@ impl Row {
         self.counter += 1;
         self.expires = now.plus_ms(self.lease_ms);
     }
-    /// Moves the checkpoint; returns whether it moved. An error if it would go back.
-    pub(crate) fn advance(&mut self, checkpoint: Checkpoint) -> Result<bool> {
+    /// Moves the checkpoint, or leaves it where it is. An error if it would go back.
+    pub(crate) fn advance(&mut self, checkpoint: Checkpoint) -> Result<()> {
         if checkpoint < self.checkpoint {
             let message = format!(
                 "a checkpoint only moves forward: at {:?}, asked for {checkpoint:?}",
@@ -93,9 +93,8 @@ impl Row {
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let moved = checkpoint != self.checkpoint;
         self.checkpoint = checkpoint;
-        Ok(moved)
+        Ok(())
     }
     /// Milliseconds until it runs out; 0 if it has, or nobody holds it.
     pub(crate) fn expires_in_ms(&self, now: MonotonicMs) -> u64 {

@@ -2,8 +2,9 @@
 //!
 //! Each change is judged and made in memory and its batch sent to the writer under one lock, so that the store sees the
 //! changes in the same order; the answer waits until the batch is durable. A change is thus visible a moment before it
-//! is durable, which harms nobody: every batch carries the whole row, and an epoch that a crash takes back was never
-//! confirmed to its holder. Renewals stay in memory.
+//! is durable, which harms nobody: every batch carries the whole row, every call that changes a lease waits for a batch
+//! of its own, even if it repeats what memory says already, and an epoch that a crash takes back was never confirmed to
+//! its holder. Renewals stay in memory.
 
 use super::row::{self, Claim, Row};
 use crate::catalog::registry::Registry;
@@ -214,13 +215,14 @@ impl LeaseTable {
     pub async fn release(&self, app: &AppName, worker: &WorkerId, held: &HeldLease) -> Result<()> {
         let released = self.change(app, worker, held, |_, _, row| {
             row.owner = None;
-            Ok(true)
+            Ok(())
         });
         self.shared.metrics().note(released.await)
     }
 
-    /// Notes how far the holder has come. Errors: `NotFound`; `Conflict` unless worker and epoch hold the lease; `Invalid`
-    /// if the checkpoint would go back, or is not of this shard; `Unavailable`, `UnknownOutcome`.
+    /// Notes how far the holder has come; durable when this returns, also when it is told again. Errors: `NotFound`;
+    /// `Conflict` unless worker and epoch hold the lease; `Invalid` if the checkpoint would go back, is not of this shard,
+    /// or is ahead of its records; `Unavailable`, `UnknownOutcome`.
     pub async fn checkpoint(
         &self,
         app: &AppName,
@@ -235,13 +237,14 @@ impl LeaseTable {
         self.shared.metrics().note(noted.await)
     }
 
-    /// Changes a lease that `worker` holds; `change` says whether there is anything to be written.
+    /// Changes a lease that `worker` holds. The row is written even if it stays as it was: memory may be ahead of the
+    /// store, after a commit that is under way or has failed, and what is confirmed here must be durable.
     async fn change(
         &self,
         app: &AppName,
         worker: &WorkerId,
         held: &HeldLease,
-        change: impl FnOnce(&Arc<StreamCore>, &Shard, &mut Row) -> Result<bool>,
+        change: impl FnOnce(&Arc<StreamCore>, &Shard, &mut Row) -> Result<()>,
     ) -> Result<()> {
         self.shared.check_open()?;
         let core = self.registry.get(&held.stream)?;
@@ -257,9 +260,7 @@ impl LeaseTable {
                 Error::new(ErrorKind::Conflict, message)
             })?;
             row.check_held_by(worker, held.epoch)?;
-            if !change(&core, &shard, row)? {
-                return Ok(());
-            }
+            change(&core, &shard, row)?;
             slot.send(Batch::put(row::key(core.incarnation(), app, shard.id), row.encode()))
         };
         durable(commit).await

@@ -1,12 +1,16 @@
-//! What is written down of a lease, and what is read back.
+//! What is written down of a lease, and what is read back; and what is confirmed over a store that fails.
 
 use super::row::{self, Claim, Row};
-use super::table::load;
+use super::table::{HeldLease, LeaseTable, Steal, TakeLease, load};
 use crate::error::ErrorKind;
+use crate::one_stream::OneStream;
+use crate::settings::Settings;
 use crate::store::memory::MemoryStore;
+use crate::store::writer::Metadata;
 use crate::store::{Batch, Store};
 use crate::stream::StreamIncarnation;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use tidemill_types::{
     AppName, Checkpoint, LeaseEpoch, MonotonicMs, SequenceIndex, SequenceNumber, ShardId, TimestampMs,
     WorkerId,
@@ -61,4 +65,54 @@ fn leases_of_streams_that_are_no_more_are_left_out_and_named() {
     let (rows, orphans) = load(&store, &HashSet::from([live]), MonotonicMs::default()).unwrap();
     assert_eq!(rows[&(live, app.clone())].keys().copied().collect::<Vec<_>>(), [shard]);
     assert_eq!(orphans, [row::key(gone, &app, shard)]);
+}
+
+/// A checkpoint moved memory, its commit failed, and the same checkpoint told again was confirmed from memory: a restart
+/// then gave the records before it out again, to an application that had been told they were done.
+#[tokio::test]
+async fn a_checkpoint_told_again_after_a_failed_commit_is_confirmed_only_when_durable() {
+    let (one, store) = (OneStream::new(Settings::default()), MemoryStore::default());
+    let (metadata, writer) = Metadata::new(Box::new(store.clone()));
+    std::thread::spawn(move || writer.run());
+    let registry = Arc::clone(&one.registry);
+    let leases = LeaseTable::new(HashMap::new(), Arc::clone(&one.shared), registry, metadata);
+    let (stream, incarnation) = (one.name, one.stream.info().incarnation);
+    let (app, worker) = (AppName::new("app").unwrap(), WorkerId::new("w").unwrap());
+    let shard = ShardId::new(0).unwrap();
+    let request = |expected| TakeLease {
+        shard,
+        worker: worker.clone(),
+        expected_epoch: LeaseEpoch::new(expected),
+        lease_ms: 10_000,
+        steal: Steal::Never,
+        initial: Checkpoint::TrimHorizon,
+    };
+    let stored = || {
+        let (rows, _) = load(&store, &HashSet::from([incarnation]), MonotonicMs::default()).unwrap();
+        rows.get(&(incarnation, app.clone())).map(|taken| taken[&shard].clone())
+    };
+    leases.take(&app, &stream, request(0)).await.unwrap();
+    let held = HeldLease { stream: stream.clone(), shard, epoch: LeaseEpoch::new(1) };
+    store.set_failing(true);
+    for _ in 0..2 {
+        let failed = leases.checkpoint(&app, &worker, &held, Checkpoint::Latest).await;
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(stored().unwrap().checkpoint, Checkpoint::TrimHorizon);
+    store.set_failing(false);
+    leases.checkpoint(&app, &worker, &held, Checkpoint::Latest).await.unwrap();
+    assert_eq!(stored().unwrap().checkpoint, Checkpoint::Latest);
+
+    // a lease that was taken or given back over a failing store is not confirmed on repetition either
+    store.set_failing(true);
+    assert!(leases.release(&app, &worker, &held).await.is_err());
+    store.set_failing(false);
+    assert!(leases.release(&app, &worker, &held).await.is_err());
+    assert_eq!(stored().unwrap().owner, Some(worker.clone()));
+    store.set_failing(true);
+    assert!(leases.take(&app, &stream, request(1)).await.is_err());
+    store.set_failing(false);
+    assert!(leases.take(&app, &stream, request(1)).await.is_err());
+    leases.take(&app, &stream, request(2)).await.unwrap();
+    assert_eq!(stored().unwrap().epoch, LeaseEpoch::new(3));
 }

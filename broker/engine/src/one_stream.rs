@@ -1,0 +1,44 @@
+//! A stream of one shard over a storage that is not running yet, for tests below the engine: what is appended waits
+//! until the test starts the storage.
+
+use crate::catalog::owner::open_stream;
+use crate::catalog::registry::Registry;
+use crate::catalog::state::CatalogState;
+use crate::catalog::streams::plan_create;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::stream::{Stream, StreamSpec};
+use std::sync::Arc;
+use tempfile::TempDir;
+use tidemill_storage::Storage;
+use tidemill_storage::disk::real::RealDisk;
+use tidemill_types::{Epoch, ManualClock, StreamName, TimestampMs};
+
+pub(crate) struct OneStream {
+    pub(crate) name: StreamName,
+    pub(crate) stream: Stream,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) storage: Arc<Storage>,
+    _dir: TempDir,
+}
+
+impl OneStream {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = TimestampMs::new(1_700_000_000_000);
+        let clock = Arc::new(ManualClock::new(now));
+        let disk = Arc::new(RealDisk::new(dir.path()).unwrap());
+        let epoch = Epoch::new(1).unwrap();
+        let storage = Storage::open(disk, clock.clone(), settings.storage.clone(), &[], epoch).unwrap();
+        let (mut state, name) = (CatalogState::default(), StreamName::new("s").unwrap());
+        let changes = plan_create(&state, &name, StreamSpec::default(), now, 10).unwrap();
+        changes.into_iter().for_each(|change| state.apply(change));
+        state.logs().for_each(|log| drop(storage.create_log(log)));
+        let shared = Shared::new(clock, settings);
+        let registry = Arc::new(Registry::default());
+        let core = open_stream(&state, &name, &shared, &storage).unwrap();
+        registry.insert(Arc::clone(&core));
+        Self { name, stream: Stream { core }, shared, registry, storage, _dir: dir }
+    }
+}
