@@ -7,6 +7,8 @@
 
 mod auth;
 pub mod aws;
+#[cfg(test)]
+mod captured_log;
 pub mod cli;
 pub mod config;
 mod error;

@@ -1,7 +1,8 @@
 //! The append verb: records to be routed, or a batch that its producer has routed already.
 //!
 //! A batch carries the version of the shard map it was routed by. An older map is no error as such: the shard it names
-//! is either open, then it is right, or closed, then the answer is `ShardClosed` and the producer fetches the new map.
+//! is either open, then it is right, or closed, then the answer is `ShardClosed` and the producer fetches the new map;
+//! unless the batch was stored before the close: its answer is its first outcome, as of every repeated batch.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::ShardHandle;
@@ -86,17 +87,6 @@ impl Stream {
         handle.shared().metrics().note(handle.submit(frame).await)
     }
 
-    /// Like [`Stream::submit`], but `Throttled` at once where there is no room.
-    pub fn try_submit(
-        &self,
-        shard: ShardId,
-        map_version: ShardMapVersion,
-        frame: Frame,
-    ) -> Result<PendingAppend> {
-        let handle = self.door(shard, map_version)?;
-        handle.shared().metrics().note(handle.try_submit(frame))
-    }
-
     /// The shard a batch goes to. A map from the future means that the producer speaks of another stream.
     fn door(&self, shard: ShardId, map_version: ShardMapVersion) -> Result<Arc<ShardHandle>> {
         let known = self.core.shard_set().map().version();
@@ -156,4 +146,39 @@ fn split_by_frame(records: &[Record], slots: Vec<usize>) -> Vec<Vec<usize>> {
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::one_stream::OneStream;
+    use crate::settings::Settings;
+    use tidemill_types::PartitionKey;
+
+    /// Nothing is written here until the test says so: the queue stays as full as it is.
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_makes_a_batch_wait_and_throttles_a_put_after_two_seconds() {
+        let one = OneStream::new(Settings { queue_bytes_per_shard: 12 << 20, ..Settings::default() });
+        let (shard, version) = (ShardId::new(0).unwrap(), one.stream.map().version());
+        let mut writer = FrameWriter::with_capacity(8 << 20);
+        writer.push("k", &vec![1; 8 << 20]);
+        let large = writer.finish(ProducerId::NONE, 0);
+        let first = one.stream.submit(shard, version, large.clone()).await.unwrap();
+        let second = one.stream.submit(shard, version, large);
+        tokio::pin!(second);
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, &mut second).await.is_err(), "it waits for as long as it takes");
+
+        let asked = Instant::now();
+        let record = Record::new(PartitionKey::new("k").unwrap(), vec![1]).unwrap();
+        let put = one.stream.put(vec![record]).await;
+        assert_eq!(put[0].as_ref().unwrap_err().kind(), ErrorKind::Throttled);
+        assert_eq!(asked.elapsed().as_secs(), PUT_WAIT_MAX.as_secs());
+
+        one.storage.start().unwrap();
+        let second = second.await.unwrap();
+        let first = first.await.unwrap();
+        assert!(second.await.unwrap().first > first.first);
+        one.storage.close().unwrap();
+    }
 }

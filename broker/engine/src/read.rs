@@ -61,13 +61,15 @@ impl Stream {
     /// The index a position stands for: `Latest` is the durable tip, `At` a number that is no longer kept leads to the
     /// oldest record there is, `AtTime` later than every record leads to the tip.
     ///
-    /// Errors: `NotFound`; `Invalid` if a number is not of this shard (see [`Stream::check_number`]).
-    pub fn resolve(&self, shard: ShardId, position: Position) -> Result<SequenceIndex> {
+    /// Errors: `NotFound`, `Unavailable`; `Invalid` if a number is not of this shard, or no record has had it yet (see
+    /// [`Stream::check_number`]); with `AtTime`, which reads, those of [`Stream::read`]. Cancel-safe.
+    pub async fn resolve(&self, shard: ShardId, position: Position) -> Result<SequenceIndex> {
         let handle = self.core.handle(shard)?;
-        handle.shared().metrics().note(self.resolve_in(&handle, position))
+        let resolved = self.resolve_in(&handle, position).await;
+        handle.shared().metrics().note(resolved)
     }
 
-    fn resolve_in(&self, handle: &ShardHandle, position: Position) -> Result<SequenceIndex> {
+    async fn resolve_in(&self, handle: &Arc<ShardHandle>, position: Position) -> Result<SequenceIndex> {
         handle.check_readable()?;
         let log = handle.log();
         match position {
@@ -76,7 +78,10 @@ impl Stream {
             Position::At(number) => Ok(self.own(handle, number)?.index()),
             Position::After(number) => Ok(self.own(handle, number)?.index().next()),
             Position::AtTime(time) => {
-                log.seek_time(time).map_err(|e| Error::from_storage("could not look for a time", e))
+                let handle = Arc::clone(handle);
+                let seek = move || handle.log().seek_time(time);
+                blocking(move || seek().map_err(|e| Error::from_storage("could not look for a time", e)))
+                    .await
             }
         }
     }

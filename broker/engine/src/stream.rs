@@ -79,6 +79,8 @@ pub enum NumberProblem {
     OtherShard(ShardId),
     /// It belongs to another stream, or to an earlier one of the same name: its shard was created at another time.
     OtherStream,
+    /// It is of this shard, but lies at or above its durable tip: no record has had it yet.
+    NotYet,
 }
 
 impl fmt::Display for NumberProblem {
@@ -88,6 +90,7 @@ impl fmt::Display for NumberProblem {
             Self::OtherStream => f.write_str(
                 "the sequence number belongs to another stream, or to an earlier one of the same name",
             ),
+            Self::NotYet => f.write_str("no record has had this sequence number yet"),
         }
     }
 }
@@ -196,7 +199,9 @@ impl Stream {
     pub fn map(&self) -> Arc<ShardMap> {
         Arc::clone(self.core.shard_set().map())
     }
-    /// Whether `number` is one of `shard`, its starting number included; says whose it is otherwise.
+    /// Whether `number` is one that `shard` has given out, or may have: anything below its durable tip, its starting
+    /// number and those of lost or trimmed records included; of a closed shard, anything up to its ending number. A
+    /// reader sent further ahead would miss what comes before.
     pub fn check_number(
         &self,
         shard: ShardId,
@@ -206,7 +211,12 @@ impl Stream {
             return Err(NumberProblem::OtherShard(number.shard()));
         }
         let set = self.core.shard_set();
-        let created_s = set.get(shard).map(|handle| handle.shard().starting_number().shard_created_s());
-        if created_s == Some(number.shard_created_s()) { Ok(()) } else { Err(NumberProblem::OtherStream) }
+        let ours = |known: &&Arc<ShardHandle>| {
+            known.shard().starting_number().shard_created_s() == number.shard_created_s()
+        };
+        let handle = set.get(shard).filter(ours).ok_or(NumberProblem::OtherStream)?;
+        let below_tip = number.index() < handle.log().marks().durable();
+        let before_end = handle.shard().ending_number().is_some_and(|end| number.index() <= end.index());
+        if below_tip || before_end { Ok(()) } else { Err(NumberProblem::NotYet) }
     }
 }

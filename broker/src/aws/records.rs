@@ -67,6 +67,7 @@ fn outcomes(
     if placed.iter().all(gone) {
         return Err(error::stream_not_found(name, account));
     }
+    warn_of_failures(&placed, name);
     let map = stream.map();
     let outcome = |(result, hash): (tidemill_engine::Result<Placed>, &HashKey)| match result {
         Ok(placed) => PutOutcome::Placed(placed),
@@ -74,15 +75,22 @@ fn outcomes(
             code: Code::ProvisionedThroughputExceeded.name(),
             message: rate_exceeded(map.route(*hash).id, name, account),
         },
-        Err(error) => {
-            tracing::warn!(stream = %name, kind = ?error.kind(), %error, "record not put");
-            PutOutcome::Failed {
-                code: Code::InternalFailure.name(),
-                message: "Internal Service Failure".to_owned(),
-            }
-        }
+        Err(_) => PutOutcome::Failed {
+            code: Code::InternalFailure.name(),
+            message: "Internal Service Failure".to_owned(),
+        },
     };
     Ok(placed.into_iter().zip(hashes).map(outcome).collect())
+}
+
+/// One line for a request: on a full disk all its records fail for the same reason. Throttling is the client's matter.
+fn warn_of_failures(placed: &[tidemill_engine::Result<Placed>], name: &StreamName) {
+    let errors = placed.iter().filter_map(|result| result.as_ref().err());
+    let mut failures = errors.filter(|error| error.kind() != ErrorKind::Throttled).peekable();
+    if let Some(&first) = failures.peek() {
+        let (records, kind) = (failures.count(), first.kind());
+        tracing::warn!(stream = %name, records, ?kind, error = %first, "records not put");
+    }
 }
 
 /// The record of an entry that passed validation; `path` names its data in messages.
@@ -105,13 +113,12 @@ fn into_record(entry: PutEntry, path: &str) -> Result<Record> {
     Ok(record.with_explicit_hash(hash))
 }
 
-/// SequenceNumberForOrdering must be a number that this stream has given out; then every later one is above it.
+/// SequenceNumberForOrdering must be below the tip of its shard in this stream; then every later number is above it.
 fn check_order(after: Option<&str>, stream: &Stream, name: &StreamName, state: &AwsState) -> Result<()> {
     let Some(text) = after else { return Ok(()) };
     let ours = |number: &SequenceNumber| {
         let past = number.time_s() <= state.now().seconds();
         past && stream.check_number(number.shard(), number).is_ok()
-            && stream.resolve(number.shard(), Position::After(*number)).is_ok()
     };
     match text.parse().ok().filter(ours) {
         Some(_) => Ok(()),
@@ -135,8 +142,8 @@ pub(crate) async fn get_shard_iterator(
     let stream =
         state.engine().stream(&name).map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
     place.check_number(&stream, position)?;
-    let index =
-        stream.resolve(shard, position).map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
+    let resolved = stream.resolve(shard, position).await;
+    let index = resolved.map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
     unless_dry_run(input.dry_run)?;
     let incarnation = stream.info().incarnation;
     let iterator = ShardIterator { stream: name, incarnation, shard, index, minted: now };
@@ -184,7 +191,7 @@ impl Place<'_> {
         Ok(number)
     }
 
-    /// That a number was given out by this shard of this stream, not by an earlier one of the same name.
+    /// That a number was given out by this shard of this stream, not by an earlier one of the same name, nor by nobody yet.
     fn check_number(&self, stream: &Stream, position: Position) -> Result<()> {
         let (Position::At(number) | Position::After(number)) = position else { return Ok(()) };
         if !stream.shards().iter().any(|shard| shard.id == self.shard) {
@@ -195,6 +202,7 @@ impl Place<'_> {
             NumberProblem::OtherStream => {
                 self.number_invalid(&number.to_string(), " because it did not come from this stream.")
             }
+            NumberProblem::NotYet => self.number_invalid(&number.to_string(), "."),
         })
     }
 

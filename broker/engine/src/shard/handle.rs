@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidemill_storage::ShardLog;
 use tidemill_types::{Frame, SequenceIndex, Shard, StreamName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// One shard of one stream.
 pub(crate) struct ShardHandle {
@@ -87,9 +87,11 @@ impl ShardHandle {
         self.shared.check_open()
     }
 
+    /// An error unless the log may be asked. A sealed one takes nothing new, but it is the one that knows whether a batch
+    /// was stored before the end: that is answered with its first outcome, anything else as closed.
     fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
-        if self.shard.is_open() { Ok(()) } else { Err(self.closed()) }
+        if self.shard.is_open() || self.log.is_sealed() { Ok(()) } else { Err(self.closed()) }
     }
     fn closed(&self) -> Error {
         let (id, stream) = (self.shard.id, &self.stream);
@@ -112,20 +114,6 @@ impl ShardHandle {
         let of_all =
             Arc::clone(self.shared.queue()).acquire_many_owned(bytes).await.map_err(|_| self.ended())?;
         self.check_writable()?;
-        Ok(self.hand_over(frame, (of_shard, of_all)))
-    }
-
-    /// Hands the frame over if there is room. Never overtakes a [`ShardHandle::submit`] that waits: permits that come
-    /// free go to those who wait first.
-    pub(crate) fn try_submit(&self, frame: Frame) -> Result<PendingAppend> {
-        self.check_writable()?;
-        let bytes = frame.header().frame_bytes;
-        let refused = |error| match error {
-            TryAcquireError::Closed => self.ended(),
-            TryAcquireError::NoPermits => self.no_room(),
-        };
-        let of_shard = Arc::clone(&self.queue).try_acquire_many_owned(bytes).map_err(refused)?;
-        let of_all = Arc::clone(self.shared.queue()).try_acquire_many_owned(bytes).map_err(refused)?;
         Ok(self.hand_over(frame, (of_shard, of_all)))
     }
 
@@ -167,4 +155,44 @@ impl ShardHandle {
 /// The error of every verb on a stream that was deleted.
 pub(crate) fn gone(stream: &StreamName) -> Error {
     Error::new(ErrorKind::NotFound, format!("stream {stream} not found: it was deleted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::one_stream::OneStream;
+    use crate::settings::Settings;
+    use tidemill_storage::Appended;
+    use tidemill_types::{FrameWriter, ProducerId, ShardId, ShardState};
+
+    async fn append(handle: &ShardHandle, number: u64) -> Result<Appended> {
+        let mut writer = FrameWriter::with_capacity(100);
+        writer.push("k", b"data");
+        handle.submit(writer.finish(ProducerId::new(7), number)).await?.await
+    }
+
+    /// A batch was stored, its answer was lost, and the shard was closed before the producer asked again. Told that the
+    /// shard is closed, the producer would store it a second time, in a child.
+    #[tokio::test]
+    async fn a_batch_repeated_after_the_close_gets_its_first_outcome_and_a_new_one_is_refused() {
+        let one = OneStream::new(Settings::default());
+        one.storage.start().unwrap();
+        let open = one.stream.core.handle(ShardId::new(0).unwrap()).unwrap();
+        let first = append(&open, 1).await.unwrap();
+
+        let closed = one.shared.clock().now();
+        let state = ShardState::Closed { ending: open.log.marks().durable(), closed };
+        let shard = Shard { state, ..open.shard.clone() };
+        let closed = ShardHandle::new(&one.name, shard, open.log.clone(), Arc::clone(&one.shared));
+        assert_eq!(append(&closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed, "not sealed yet");
+        let (done, sealed) = oneshot::channel();
+        open.log.seal(move |outcome| done.send(outcome).unwrap());
+        sealed.await.unwrap().unwrap();
+
+        let again = append(&closed, 1).await.unwrap();
+        assert!(again.duplicate);
+        assert_eq!((again.first, again.count, again.arrival), (first.first, first.count, first.arrival));
+        assert_eq!(append(&closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed);
+        one.storage.close().unwrap();
+    }
 }

@@ -3,11 +3,8 @@
 use crate::support::{Broker, START, first_shard_record, frame, named, open, record, shard, texts};
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_engine::{Engine, ErrorKind, NumberProblem, Settings, StreamSpec};
-use tidemill_types::{
-    Clock, FrameWriter, ManualClock, Position, ProducerId, SequenceIndex, SequenceNumber, ShardMapVersion,
-    TimestampMs,
-};
+use tidemill_engine::{ErrorKind, NumberProblem, Stream, StreamSpec};
+use tidemill_types::{ManualClock, Position, SequenceIndex, SequenceNumber, ShardMapVersion, TimestampMs};
 
 #[tokio::test]
 async fn a_put_routes_each_record_and_answers_in_the_order_of_the_request() {
@@ -18,7 +15,7 @@ async fn a_put_routes_each_record_and_answers_in_the_order_of_the_request() {
     assert_eq!(placed.len(), 200);
     let mut found = 0;
     for shard in stream.shards() {
-        let from = stream.resolve(shard.id, Position::TrimHorizon).unwrap();
+        let from = stream.resolve(shard.id, Position::TrimHorizon).await.unwrap();
         let page = stream.read_records(shard.id, from, 1000, 1 << 20).await.unwrap();
         assert_eq!(page.millis_behind, 0);
         let mut last = shard.starting_number();
@@ -47,7 +44,7 @@ async fn records_that_fill_more_than_a_frame_keep_their_order() {
     let records = (0..5).map(|n| record("k", &format!("{n}{large}"))).collect();
     let placed: Vec<_> = stream.put(records).await.into_iter().map(|p| p.unwrap().number).collect();
     assert!(placed.is_sorted());
-    let mut from = stream.resolve(shard(0), Position::TrimHorizon).unwrap();
+    let mut from = stream.resolve(shard(0), Position::TrimHorizon).await.unwrap();
     let mut firsts = Vec::new();
     while firsts.len() < 5 {
         let page = stream.read_records(shard(0), from, 10, 10 << 20).await.unwrap();
@@ -69,7 +66,7 @@ async fn every_position_leads_to_its_record() {
         numbers.push(stream.put(vec![first_shard_record(&n.to_string())]).await[0].as_ref().unwrap().number);
     }
     let first_of = async |position| {
-        let from = stream.resolve(id, position).unwrap();
+        let from = stream.resolve(id, position).await.unwrap();
         let page = stream.read_records(id, from, 1, 1 << 20).await.unwrap();
         page.records.first().map(|r| String::from_utf8(r.data.to_vec()).unwrap())
     };
@@ -89,8 +86,52 @@ async fn every_position_leads_to_its_record() {
     assert_eq!(stream.check_number(shard(1), &numbers[0]), Err(NumberProblem::OtherShard(id)));
     let foreign = SequenceNumber::new(TimestampMs::new(5000), id, SequenceIndex::new(9).unwrap(), START);
     assert_eq!(stream.check_number(id, &foreign), Err(NumberProblem::OtherStream));
-    assert_eq!(stream.resolve(shard(1), Position::At(numbers[0])).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(stream.resolve(shard(7), Position::Latest).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(stream.check_number(shard(7), &foreign), Err(NumberProblem::OtherShard(id)));
+    assert_eq!(
+        stream.resolve(shard(1), Position::At(numbers[0])).await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+    assert_eq!(stream.resolve(shard(7), Position::Latest).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A number ahead of the tip was once taken as a place to read from: records that came were passed over until the tip
+/// had reached it.
+#[tokio::test]
+async fn a_number_that_no_record_has_had_yet_is_no_position() {
+    let broker = Broker::new().await;
+    let stream = broker.stream("s", 1).await;
+    let starting = stream.shards()[0].starting_number();
+    let last = stream.put(vec![record("k", "0")]).await[0].as_ref().unwrap().number;
+    let refused = async |stream: &Stream, number| {
+        assert_eq!(stream.check_number(shard(0), &number), Err(NumberProblem::NotYet));
+        for position in [Position::At(number), Position::After(number)] {
+            let error = stream.resolve(shard(0), position).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains("no record has had"), "{error}");
+        }
+    };
+    refused(&stream, last.plus(1)).await;
+    refused(&stream, last.plus(u64::MAX)).await;
+    // a reader goes on behind the last number it knows, whoever had it
+    let tip = stream.resolve(shard(0), Position::Latest).await.unwrap();
+    assert_eq!(stream.resolve(shard(0), Position::After(last)).await.unwrap(), tip);
+    stream.resolve(shard(0), Position::After(starting)).await.unwrap();
+
+    // after a restart numbers go on far above: those between were never used, and are behind the tip
+    drop(stream);
+    let broker = broker.reopen().await;
+    let stream = broker.engine.stream(&named("s")).unwrap();
+    let tip = stream.resolve(shard(0), Position::Latest).await.unwrap();
+    let before = SequenceIndex::new(tip.get() - 1).unwrap();
+    let before = stream.shards()[0].number(before, START);
+    for number in [starting, last, last.plus(1), before] {
+        stream.resolve(shard(0), Position::At(number)).await.unwrap();
+    }
+    assert_eq!(stream.resolve(shard(0), Position::After(before)).await.unwrap(), tip);
+    refused(&stream, before.plus(1)).await;
+    let next = stream.put(vec![record("k", "1")]).await[0].as_ref().unwrap().number;
+    assert_eq!(next.index(), before.plus(1).index());
+    stream.resolve(shard(0), Position::At(next)).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,7 +140,7 @@ async fn pages_keep_their_limits_and_tell_how_far_behind_they_are() {
     let stream = broker.stream("s", 1).await;
     stream.put((0..10).map(|n| record("k", &format!("{n}23456789"))).collect()).await;
     broker.clock.advance_ms(2500);
-    let from = stream.resolve(shard(0), Position::TrimHorizon).unwrap();
+    let from = stream.resolve(shard(0), Position::TrimHorizon).await.unwrap();
     let page = stream.read_records(shard(0), from, 3, 1 << 20).await.unwrap();
     assert_eq!((page.records.len(), page.millis_behind), (3, 2500));
     // data and key: ten bytes each
@@ -136,29 +177,6 @@ async fn a_repeated_batch_is_stored_once_also_across_a_restart() {
 }
 
 #[tokio::test]
-async fn a_full_queue_throttles_try_submit_and_makes_submit_wait() {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::new(START)) as Arc<dyn Clock>;
-    let settings = Settings { queue_bytes_per_shard: 12 << 20, ..Settings::default() };
-    let engine = Engine::open(dir.path(), settings, clock).await.unwrap();
-    engine.create_stream(&named("s"), StreamSpec::default()).await.unwrap();
-    let stream = engine.stream(&named("s")).unwrap();
-    let version = stream.map().version();
-    let mut writer = FrameWriter::with_capacity(8 << 20);
-    writer.push("k", &vec![1; 8 << 20]);
-    let large = writer.finish(ProducerId::NONE, 0);
-    // a write of 8 MiB takes milliseconds: the second one finds no room
-    let first = stream.try_submit(shard(0), version, large.clone()).unwrap();
-    let refused = stream.try_submit(shard(0), version, large.clone());
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Throttled);
-    let second = stream.submit(shard(0), version, large.clone()).await.unwrap();
-    let first = first.await.unwrap();
-    let second = second.await.unwrap();
-    assert!(second.first > first.first);
-    stream.try_submit(shard(0), version, large).unwrap().await.unwrap();
-}
-
-#[tokio::test]
 async fn batches_of_one_shard_keep_the_order_in_which_they_were_submitted() {
     let broker = Broker::new().await;
     let stream = broker.stream("s", 1).await;
@@ -180,7 +198,7 @@ async fn a_subscription_delivers_what_is_there_and_what_comes() {
     let broker = Broker::new().await;
     let stream = broker.stream("s", 1).await;
     stream.put((0..3).map(|n| record("k", &n.to_string())).collect()).await;
-    let from = stream.resolve(shard(0), Position::TrimHorizon).unwrap();
+    let from = stream.resolve(shard(0), Position::TrimHorizon).await.unwrap();
     let mut following = stream.subscribe(shard(0), from).unwrap();
     let page = following.next(1 << 20).await.unwrap().unwrap();
     assert_eq!(texts(&page), ["0", "1", "2"]);
@@ -213,7 +231,7 @@ async fn records_older_than_the_retention_are_let_go() {
     broker.clock.advance_ms(2 * 3_600_000);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     let first = loop {
-        let from = stream.resolve(shard(0), Position::At(old)).unwrap();
+        let from = stream.resolve(shard(0), Position::At(old)).await.unwrap();
         let page = stream.read_records(shard(0), from, 10, 1 << 20).await.unwrap();
         if page.records.len() == 1 || tokio::time::Instant::now() > deadline {
             break page.records[0].data.clone();

@@ -42,19 +42,20 @@ async fn a_deleted_stream_is_gone_for_its_handles_and_its_name_is_free_at_once()
     let broker = Broker::new().await;
     let old = broker.stream("s", 1).await;
     old.put(vec![record("a", "old")]).await[0].as_ref().unwrap();
-    let mut following = old.subscribe(shard(0), old.resolve(shard(0), Position::Latest).unwrap()).unwrap();
+    let mut following =
+        old.subscribe(shard(0), old.resolve(shard(0), Position::Latest).await.unwrap()).unwrap();
     let waiting = tokio::spawn(async move { following.next(1 << 20).await });
     tokio::task::yield_now().await;
     broker.engine.delete_stream(&named("s")).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert!(old.is_deleted());
     assert_eq!(old.put(vec![record("a", "x")]).await[0].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(old.resolve(shard(0), Position::Latest).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(old.resolve(shard(0), Position::Latest).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(broker.engine.delete_stream(&named("s")).await.unwrap_err().kind(), ErrorKind::NotFound);
 
     let new = broker.stream("s", 1).await;
     assert!(new.info().incarnation > old.info().incarnation);
-    let from = new.resolve(shard(0), Position::TrimHorizon).unwrap();
+    let from = new.resolve(shard(0), Position::TrimHorizon).await.unwrap();
     assert!(new.read_records(shard(0), from, 10, 1 << 20).await.unwrap().records.is_empty());
 }
 
@@ -78,7 +79,7 @@ async fn a_reopened_directory_has_its_streams_and_records_and_numbers_go_on_abov
     let after = *stream.put(vec![first_shard_record("two")]).await[0].as_ref().unwrap();
     assert!(after.number > before.number);
     assert!(after.number.index().epoch() > before.number.index().epoch());
-    let from = stream.resolve(shard(0), Position::TrimHorizon).unwrap();
+    let from = stream.resolve(shard(0), Position::TrimHorizon).await.unwrap();
     let page = stream.read_records(shard(0), from, 10, 1 << 20).await.unwrap();
     let read: Vec<_> = page.records.iter().map(|r| (r.number, r.data.as_ref())).collect();
     assert_eq!(read, [(before.number, b"one".as_slice()), (after.number, b"two")]);
@@ -114,7 +115,7 @@ async fn a_closed_engine_refuses_everything_and_closing_twice_is_fine() {
     let broker = Broker::new().await;
     let stream = broker.stream("s", 1).await;
     let mut following =
-        stream.subscribe(shard(0), stream.resolve(shard(0), Position::Latest).unwrap()).unwrap();
+        stream.subscribe(shard(0), stream.resolve(shard(0), Position::Latest).await.unwrap()).unwrap();
     let waiting = tokio::spawn(async move { following.next(1 << 20).await });
     tokio::task::yield_now().await;
     broker.engine.close().await.unwrap();

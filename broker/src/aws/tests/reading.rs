@@ -2,6 +2,7 @@
 
 use super::{Kinesis, START_MS, data_of};
 use serde_json::{Value, json};
+use tidemill_types::SequenceNumber;
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -94,7 +95,11 @@ async fn get_shard_iterator_refuses_what_does_not_fit_together() {
             ),
         ),
     ];
-    for (mut input, message) in cases {
+    let ahead = number.parse::<SequenceNumber>().unwrap().plus(1).to_string();
+    let ahead_cases = ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"].map(|kind| {
+        (json!({"ShardIteratorType": kind, "StartingSequenceNumber": ahead}), invalid(&ahead, "."))
+    });
+    for (mut input, message) in cases.into_iter().chain(ahead_cases) {
         input["StreamName"] = "s".into();
         input["ShardId"] = SHARD.into();
         kinesis.assert_refused("GetShardIterator", input, "InvalidArgumentException", &message).await;

@@ -1,7 +1,9 @@
 //! PutRecord and PutRecords.
 
 use super::{Kinesis, data_of};
+use crate::captured_log::CapturedLog;
 use serde_json::{Value, json};
+use tidemill_types::SequenceNumber;
 
 const MIB: usize = 1024 * 1024;
 
@@ -127,10 +129,28 @@ async fn a_number_for_ordering_must_be_one_of_the_stream() {
     let put = |after: &str| json!({"StreamName": "s", "PartitionKey": "a", "Data": "", "SequenceNumberForOrdering": after});
     let second = kinesis.ok("PutRecord", put(&first)).await;
     assert!(second["SequenceNumber"].as_str().unwrap() > first.as_str());
-    for bad in ["0", "1", "49628566489653659107048838082246518393102916603510521906"] {
+    let ahead = second["SequenceNumber"].as_str().unwrap().parse::<SequenceNumber>().unwrap().plus(1);
+    for bad in ["0", "1", "49628566489653659107048838082246518393102916603510521906", &ahead.to_string()] {
         let message = format!(
             "ExclusiveMinimumSequenceNumber {bad} used in PutRecord on stream s under account 123456789012 is invalid."
         );
         kinesis.assert_refused("PutRecord", put(bad), "InvalidArgumentException", &message).await;
+    }
+}
+
+/// Each record that failed was once a line of its own: 500 a request, for as long as the disk was full.
+#[tokio::test]
+async fn a_request_whose_records_fail_is_one_line_in_the_log() {
+    let kinesis = Kinesis::start().await;
+    kinesis.create("s", 2).await;
+    kinesis.engine.close().await.unwrap();
+    let (log, _guard) = CapturedLog::start();
+    let entries = vec![json!({"PartitionKey": "a", "Data": "aGk="}); 100];
+    let reply = kinesis.ok("PutRecords", json!({"StreamName": "s", "Records": entries})).await;
+    assert_eq!(reply["FailedRecordCount"], 100);
+    let lines: Vec<_> = log.lines().into_iter().filter(|line| line.contains("not put")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["WARN", "stream=s", "records=100", "shutting down"] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
     }
 }

@@ -42,7 +42,7 @@ impl Data for DataService {
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let reader = read::Reader::open(&self.engine, request.into_inner())?;
+        let reader = read::Reader::open(&self.engine, request.into_inner()).await?;
         let (answers, stream) = mpsc::channel(read::ANSWERS_WAITING_MAX);
         tokio::spawn(reader.serve(answers, self.stopping.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))

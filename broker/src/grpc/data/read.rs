@@ -39,17 +39,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(engine: &Engine, request: ReadRequest) -> Result<Self> {
+    pub(super) async fn open(engine: &Engine, request: ReadRequest) -> Result<Self> {
         let name = StreamName::new(&request.stream)?;
         let id = ShardId::new(request.shard)?;
         let position = Position::try_from(required(request.position, "position")?)?;
         let stream = engine.stream(&name).map_err(|e| told(&e))?;
-        let from = stream.resolve(id, position).map_err(|e| told(&e))?;
+        let from = stream.resolve(id, position).await.map_err(|e| told(&e))?;
         let shard = stream.shards().into_iter().find(|shard| shard.id == id).ok_or_else(|| {
             Error::new(tidemill_proto::ErrorKind::NotFound, format!("stream {name} has no {id}"))
         })?;
         let until = if request.stop_at_tip {
-            Until::Tip(stream.resolve(id, Position::Latest).map_err(|e| told(&e))?)
+            Until::Tip(stream.resolve(id, Position::Latest).await.map_err(|e| told(&e))?)
         } else {
             Until::Forever
         };
