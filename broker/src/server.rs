@@ -32,7 +32,7 @@ use tidemill_engine::Engine;
 use tidemill_types::{AccountId, Clock, Region, SystemClock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -56,6 +56,8 @@ const REQUEST: Duration = Duration::from_secs(120);
 /// HTTP/2 peers are asked for a sign of life so often, and given up when it does not come in time.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A peer that takes nothing of what waits for it is given up after this time: it holds memory that others need.
+const STALLED: Duration = Duration::from_secs(60);
 /// Requests under way may take so long once the broker is stopping.
 const REQUESTS_DRAIN: Duration = Duration::from_secs(5);
 /// What is queued in the engine may take so long then.
@@ -172,7 +174,8 @@ impl Broker {
             ops: Ops::new(engine.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
             aws: aws::router(AwsState::new(engine.clone(), settings.account, settings.region)),
         };
-        let accepting = tokio::spawn(accept(listener, front, settings.connections_max, stopping.clone()));
+        let door = Door { front, stopping: stopping.clone(), stalled: STALLED };
+        let accepting = tokio::spawn(accept(listener, door, settings.connections_max));
         let upkeep = tokio::spawn(ops::upkeep(metrics, stopping.clone()));
         let following = tokio::spawn(health.clone().follow(engine.clone(), stopping.clone()));
         Ok(Self { addr, engine, stopping, accepting, upkeep, following, health })
@@ -214,22 +217,49 @@ impl Broker {
     }
 }
 
-/// Takes connections until `stopping`, then waits for those there are, and cuts those that take too long.
-async fn accept(listener: TcpListener, front: Front, connections_max: usize, stopping: CancellationToken) {
+/// What holds for every connection.
+#[derive(Clone)]
+struct Door {
+    front: Front,
+    stopping: CancellationToken,
+    /// See [`STALLED`].
+    stalled: Duration,
+}
+
+/// Tells when a time begins in which connections have to wait; it is over once an eighth of the slots is free.
+struct Crowd {
+    slots: usize,
+    is_full: bool,
+}
+
+impl Crowd {
+    fn begins(&mut self, free: usize) -> bool {
+        let was_full = self.is_full;
+        self.is_full = free == 0 || (was_full && free < (self.slots / 8).max(1));
+        self.is_full && !was_full
+    }
+}
+
+/// Takes connections until told to stop, then waits for those there are, and cuts those that take too long.
+async fn accept(listener: TcpListener, door: Door, connections_max: usize) {
     let slots = Arc::new(Semaphore::new(connections_max));
+    let mut crowd = Crowd { slots: connections_max, is_full: false };
     let open = metrics::gauge!("tidemill_connections");
     let mut connections = JoinSet::new();
     loop {
+        if crowd.begins(slots.available_permits()) {
+            tracing::warn!(connections_max, "all connections are taken, more wait to be accepted");
+        }
         let next = async {
             let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
             (listener.accept().await, slot)
         };
         tokio::select! {
-            () = stopping.cancelled() => break,
-            Some(_) = connections.join_next() => {}
+            () = door.stopping.cancelled() => break,
+            Some(ended) = connections.join_next() => note_end(ended),
             (accepted, slot) = next => match accepted {
                 Ok((socket, _)) => {
-                    connections.spawn(serve_connection(socket, front.clone(), stopping.clone(), slot));
+                    connections.spawn(serve_connection(socket, door.clone(), slot));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -240,7 +270,11 @@ async fn accept(listener: TcpListener, front: Front, connections_max: usize, sto
         open.set(connections.len() as f64);
     }
     drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(ended);
+        }
+    };
     if tokio::time::timeout(REQUESTS_DRAIN, drained).await.is_err() {
         tracing::warn!(connections = connections.len(), "cutting connections that did not finish in time");
     }
@@ -248,15 +282,33 @@ async fn accept(listener: TcpListener, front: Front, connections_max: usize, sto
     open.set(0.0);
 }
 
-async fn serve_connection(
-    socket: TcpStream,
-    front: Front,
-    stopping: CancellationToken,
-    _slot: OwnedSemaphorePermit,
-) {
+fn note_end(ended: std::result::Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection broke off");
+    }
+}
+
+/// Ends the connection once what was sent has not been acknowledged, or could not be sent, for so long.
+#[cfg(target_os = "linux")]
+fn give_up_when_stalled(socket: &TcpStream, after: Duration) -> std::io::Result<()> {
+    let ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(socket, ms)?)
+}
+
+/// Other systems have no such option: there a connection lasts as long as its peer.
+#[cfg(not(target_os = "linux"))]
+fn give_up_when_stalled(_socket: &TcpStream, _after: Duration) -> std::io::Result<()> {
+    Ok(())
+}
+
+async fn serve_connection(socket: TcpStream, door: Door, _slot: OwnedSemaphorePermit) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off delays");
     }
+    if let Err(error) = give_up_when_stalled(&socket, door.stalled) {
+        tracing::debug!(%error, "cannot limit how long a peer may stall");
+    }
+    let Door { front, stopping, .. } = door;
     let seen = Arc::new(AtomicBool::new(false));
     let service = {
         let seen = Arc::clone(&seen);
@@ -340,3 +392,6 @@ impl Front {
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
+
+#[cfg(test)]
+mod tests;

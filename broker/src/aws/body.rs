@@ -2,7 +2,7 @@
 //!
 //! Why: a body is memory that a stranger asks for. One body is capped, reading it has a deadline, and all bodies
 //! together draw on one [`Budget`]; past it the answer is a retryable error at once. A reply carries its share of the
-//! budget until its last byte has been handed to the socket.
+//! budget until its last byte has been handed to the socket; the server gives up a client that lets it wait for ever.
 
 use super::error::{ApiError, Code};
 use axum::body::Body;
@@ -106,7 +106,9 @@ async fn collect(announced: Option<usize>, mut body: Body, budget: &Budget) -> R
             break;
         }
         if seen > BODY_BYTES_MAX {
+            // what is thrown away takes no room
             bytes = Vec::new();
+            share = budget.take(0)?;
             continue;
         }
         share.merge(budget.take(data.len())?);
@@ -158,6 +160,25 @@ mod tests {
                 .len(),
             BODY_BYTES_MAX
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_thrown_away_leaves_its_share_to_others() {
+        use tokio_stream::StreamExt;
+        let budget = Budget(Arc::new(Semaphore::new(BODY_BYTES_MAX)));
+        let too_much = [vec![0; BODY_BYTES_MAX], vec![0; 1]].map(|part| Ok(Bytes::from(part)));
+        let rest = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
+        let slow = Body::from_stream(tokio_stream::iter(too_much).chain(rest));
+        let headers = HeaderMap::new();
+        let reading = read(&headers, slow, &budget);
+        tokio::pin!(reading);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), &mut reading).await.is_err(),
+            "there is more to come"
+        );
+        let other = read(&headers, Body::from(vec![7; BODY_BYTES_MAX]), &budget).await;
+        assert_eq!(other.unwrap().as_ref().len(), BODY_BYTES_MAX);
+        assert_eq!(reading.await.err().unwrap().code(), Code::RequestTimeout);
     }
 
     #[tokio::test(start_paused = true)]
