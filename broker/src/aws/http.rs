@@ -1,7 +1,7 @@
 //! HTTP around the API: the order of checks before an operation runs, and how replies and errors look.
 //!
 //! ```text
-//!  body cap → CORS → method → empty body → content type → parse → target → caller → operation
+//!  body cap → origin → method → empty body → content type → parse → target → caller → operation
 //! ```
 //!
 //! Errors before the content type is known to be good are XML, all later ones are in the encoding of the request. Every
@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use std::time::Duration;
 
 /// How long an operation may take. An append past it may or may not have happened.
@@ -33,14 +33,17 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body::read(&parts.headers, body, state.budget()).await;
-    let from_browser = parts.headers.contains_key(header::ORIGIN);
+    let sender = Sender::of(&parts.headers);
     let mut reply = match body {
-        Ok(_) if from_browser && parts.method == Method::OPTIONS => return preflight(&parts.headers),
+        Ok(_) if sender == Sender::ForeignPage => not_authorized(),
+        Ok(_) if sender == Sender::LocalPage && parts.method == Method::OPTIONS => {
+            return preflight(&parts.headers);
+        }
         Ok(body) => answer(state, &parts, body.as_ref()).await,
         Err(error) => unread(&error),
     };
     let headers = reply.headers_mut();
-    if from_browser {
+    if sender == Sender::LocalPage {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
@@ -48,6 +51,35 @@ pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> R
     let id = base64_simd::STANDARD.encode_to_string(rand::random::<[u8; 72]>());
     headers.insert(EXTENDED_REQUEST_ID, ascii(&id));
     reply
+}
+
+/// What sent a request. As long as signatures are not verified, any page that a browser on this machine shows could
+/// drive the broker; so only pages served from this machine may. Goes once signatures are verified: then a page that
+/// knows no key can do nothing, and all origins are alike, as with AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// No page: browsers name the origin of each request across origins, and of each that is no plain read.
+    Program,
+    /// A page served from this machine.
+    LocalPage,
+    /// A page from anywhere else, or one that does not say.
+    ForeignPage,
+}
+
+impl Sender {
+    fn of(headers: &HeaderMap) -> Self {
+        if !headers.contains_key(header::ORIGIN) {
+            return Self::Program;
+        }
+        let local = headers.get_all(header::ORIGIN).iter().all(is_local);
+        if local { Self::LocalPage } else { Self::ForeignPage }
+    }
+}
+
+fn is_local(origin: &HeaderValue) -> bool {
+    let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
+    let page = origin.as_ref().filter(|origin| origin.scheme().is_some());
+    page.and_then(Uri::host).is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// A header value of text that this program made.

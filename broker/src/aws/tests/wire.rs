@@ -48,10 +48,10 @@ async fn other_methods_than_post_are_denied_in_xml_on_every_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn browsers_get_cors_headers() {
+async fn pages_of_this_machine_get_cors_headers() {
     let kinesis = Kinesis::start().await;
     let asked = [
-        ("origin", "http://x"),
+        ("origin", "http://localhost:3000"),
         ("access-control-request-headers", "x-amz-target"),
         ("access-control-request-method", "POST"),
     ];
@@ -62,11 +62,39 @@ async fn browsers_get_cors_headers() {
     assert_eq!(reply.header("access-control-allow-methods"), "POST");
     assert_eq!(reply.header("access-control-max-age"), "172800");
     assert_eq!(reply.header("x-amz-id-2"), "");
-    let listed =
-        [("origin", "http://x"), ("content-type", JSON), ("x-amz-target", "Kinesis_20131202.ListStreams")];
-    let reply = raw(&kinesis, "POST", "/", &listed, "{}").await;
-    assert_eq!(reply.header("access-control-allow-origin"), "*");
-    assert!(reply.header("access-control-expose-headers").contains("x-amzn-RequestId"));
+    for origin in ["http://localhost", "https://127.0.0.1:8443", "http://[::1]:3000"] {
+        let listed =
+            [("origin", origin), ("content-type", JSON), ("x-amz-target", "Kinesis_20131202.ListStreams")];
+        let reply = raw(&kinesis, "POST", "/", &listed, "{}").await;
+        assert_eq!(reply.status, StatusCode::OK, "{origin}");
+        assert_eq!(reply.header("access-control-allow-origin"), "*");
+        assert!(reply.header("access-control-expose-headers").contains("x-amzn-RequestId"));
+    }
+}
+
+/// Signatures are not verified, and every origin was once granted: any page in a browser could delete streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_from_elsewhere_can_do_nothing() {
+    let kinesis = Kinesis::start().await;
+    let foreign = ["http://x", "https://localhost.example.com", "http://localhost@x", "http://10.0.0.1:3000"];
+    let without_host = ["null", "localhost", "", "file://", "http://é"];
+    for origin in foreign.into_iter().chain(without_host) {
+        for method in ["OPTIONS", "POST"] {
+            let create = [
+                ("origin", origin),
+                ("access-control-request-method", "POST"),
+                ("content-type", JSON),
+                ("x-amz-target", "Kinesis_20131202.CreateStream"),
+            ];
+            let reply = raw(&kinesis, method, "/", &create, r#"{"StreamName":"s","ShardCount":1}"#).await;
+            assert_eq!(reply.status, StatusCode::FORBIDDEN, "{method} {origin:?}");
+            assert!(reply.text().starts_with("<AccessDeniedException>"), "{}", reply.text());
+            assert!(!reply.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
+        }
+    }
+    let two = [("origin", "http://localhost"), ("origin", "http://x"), ("content-type", JSON)];
+    assert_eq!(raw(&kinesis, "POST", "/", &two, "{}").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(kinesis.ok("ListStreams", json!({})).await["StreamNames"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
