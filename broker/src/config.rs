@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::server::{BrokerSettings, Exposure};
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ pub struct Flags {
     #[arg(long, env = "TIDEMILL_REGION")]
     pub region: Option<Region>,
     /// Serve anyone who can reach a non-loopback address, without checking signatures
-    #[arg(long, env = "TIDEMILL_INSECURE")]
+    #[arg(long, env = "TIDEMILL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
     /// TOML file with the same settings and more
     #[arg(long, value_name = "FILE", env = "TIDEMILL_CONFIG")]

@@ -97,6 +97,19 @@ fn bad_usage_ends_with_2_and_touches_nothing() {
     assert!(!dir.path().join("tidemill-data").exists());
 }
 
+/// Only `true` was understood, as nowhere else.
+#[test]
+fn insecure_may_be_said_by_any_usual_word_in_the_environment() {
+    let dir = TempDir::new().unwrap();
+    for (word, code) in [("1", 1), ("true", 1), ("yes", 1), ("0", 2), ("false", 2), ("", 2)] {
+        // an address of no machine: past the check, listening fails
+        let mut command = tidemill();
+        command.current_dir(&dir).args(["serve", "--listen", "192.0.2.1:0"]).env("TIDEMILL_INSECURE", word);
+        let done = command.output().unwrap();
+        assert_eq!(done.status.code(), Some(code), "{word:?}: {done:?}");
+    }
+}
+
 #[test]
 fn lines_put_are_the_lines_consumed_and_a_second_run_goes_on_behind_the_checkpoint() {
     let dir = TempDir::new().unwrap();
