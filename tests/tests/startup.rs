@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tidemill_tests::{Broker, Finished, History, PutResult, Stored, create_stream, payload, run, tell};
+use tidemill_types::{FrameHeader, FrameWriter};
 
 async fn serve(dir: &Path, args: &[&str]) -> Result<Finished> {
     let dir = dir.to_str().context("a plain name")?;
@@ -98,12 +99,29 @@ async fn a_broker_that_is_asked_to_stop_finishes_what_is_under_way_and_exits_wit
     Ok(())
 }
 
+/// The value of a series, by its name and labels in any order; nothing if it is not there.
+fn series(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let mut asked: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    asked.sort();
+    text.lines().find_map(|line| {
+        let (found, value) = line.rsplit_once(' ')?;
+        let (found, labels) = found.strip_suffix('}').and_then(|f| f.split_once('{')).unwrap_or((found, ""));
+        let mut labels: Vec<&str> = labels.split(',').filter(|label| !label.is_empty()).collect();
+        labels.sort_unstable();
+        (found == name && labels == asked).then(|| value.parse().ok())?
+    })
+}
+
 #[tokio::test]
-async fn health_and_metrics_answer() -> Result<()> {
+async fn health_answers_and_metrics_count_what_was_put_and_read() -> Result<()> {
     let home = TempDir::new()?;
     let broker = Broker::start(home.path(), &[]).await?;
     create_stream(&broker, "measured", 1).await?;
-    broker.kinesis().put_records("measured", &[("a".into(), payload(1, 100))]).await?;
+    let (key, data) = ("a".to_owned(), payload(1, 100));
+    let frame_bytes = FrameHeader::BYTES + FrameWriter::record_bytes(key.len(), data.len());
+    let read_bytes = key.len() + data.len();
+    broker.kinesis().put_records("measured", &[(key, data)]).await?;
+    assert_eq!(broker.kinesis().read_all("measured").await?.len(), 1);
     let mut connection = broker.connect().await?;
     for path in ["/health/live", "/health/ready"] {
         let reply = connection.get(path).await?;
@@ -114,14 +132,36 @@ async fn health_and_metrics_answer() -> Result<()> {
     assert_eq!(metrics.status, 200);
     assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
     let text = metrics.text();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
-    assert!(!lines.is_empty(), "there are metrics");
-    for line in &lines {
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let value = line.rsplit(' ').next().unwrap_or_default();
         assert!(line.starts_with("tidemill_"), "the name of {line}");
         assert!(value.parse::<f64>().is_ok(), "the value of {line}");
     }
-    assert!(text.contains("measured"), "the records of a stream are counted:\n{text}");
+    let shard = [("stream", "measured"), ("shard", "shardId-000000000000")];
+    let journal = [("route", "journal")];
+    for (name, labels, value) in [
+        ("tidemill_records_in_total", &shard[..], 1),
+        ("tidemill_bytes_in_total", &shard, frame_bytes),
+        ("tidemill_records_out_total", &shard, 1),
+        ("tidemill_bytes_out_total", &shard, read_bytes),
+        ("tidemill_reader_lag_records_count", &shard, 1),
+        ("tidemill_commit_seconds_count", &journal, 1),
+        ("tidemill_commit_group_frames_sum", &journal, 1),
+    ] {
+        assert_eq!(series(&text, name, labels), Some(value as f64), "{name} {labels:?} in\n{text}");
+    }
+    let frames = series(&text, "tidemill_commit_group_frames_count", &journal);
+    assert!(frames.is_some_and(|groups| groups > 0.0), "{text}");
+    for (name, labels) in [
+        ("tidemill_queue_bytes", &[][..]),
+        ("tidemill_journal_bytes", &[]),
+        ("tidemill_segment_bytes", &[]),
+        ("tidemill_leases", &[("state", "held")]),
+        ("tidemill_errors_total", &[("kind", "throttled")]),
+    ] {
+        assert!(series(&text, name, labels).is_some(), "{name} {labels:?} in\n{text}");
+    }
+    assert_eq!(series(&text, "tidemill_records_in_total", &[]), None, "no series without its labels");
     Ok(())
 }
 
