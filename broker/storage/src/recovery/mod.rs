@@ -13,12 +13,12 @@ mod scan;
 
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry};
-use crate::disk::{Disk, Sync};
+use crate::disk::{Disk, DiskFile, Sync};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, Found, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Producers;
-use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentId, SparseIndex};
+use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
 use crate::watermarks::Marks;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -45,8 +45,8 @@ struct Reviving {
     state: LogState,
     /// Segment files by number, with their size.
     files: BTreeMap<u64, u64>,
-    /// Where the last journal run of it ends.
-    replayed: Option<(u64, u64)>,
+    /// What the journal holds of it, in order.
+    runs: Vec<ReplayRun>,
     /// No checkpoint knows it, frames were in flight at the checkpoint, or the journal announces frames.
     is_named: bool,
 }
@@ -56,8 +56,9 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     let checkpoint = Checkpoint::read(&**work.disk)?;
     // a process that was killed may not have come to it; what is removed below must not go before the name it goes by
     work.disk.sync_dir("").map_err(|e| Error::io("cannot sync the data directory", e))?;
-    let mut files = list_segments(work)?;
+    let (mut files, sidecars) = list_segments(work)?;
     let mut logs = revive(work, checkpoint.as_ref(), &mut files, live)?;
+    remove_sidecars(work, &sidecars, &logs)?;
     for (id, numbers) in files {
         remove_files(work, id, numbers.into_keys())?;
     }
@@ -67,14 +68,17 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
         if checkpoint.is_none() {
             return Err(no_checkpoint(work, "the journal holds records"));
         }
-        for run in &group.runs {
-            put_back(work, &mut logs, run, &mut touched)?;
+        for run in group.runs {
+            if let Some(log) = logs.get_mut(&run.segment.id.log) {
+                log.take_run(run);
+            }
         }
         Ok(())
     })?;
     let durable = checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable);
     for log in logs.values_mut() {
         if log.may_hold_more() {
+            put_back(work, log, &mut touched)?;
             scan::forward(work, log, durable, &mut touched)?;
         }
         log.begin_epoch(work.epoch)?;
@@ -84,12 +88,27 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
 }
 
 impl Reviving {
+    /// Notes what a journal group holds of it.
+    fn take_run(&mut self, run: ReplayRun) {
+        let first = self.state.segments.front().map_or(self.state.next_segment, |segment| segment.number);
+        if run.bytes.is_empty() {
+            self.is_named = true; // an announcement
+        } else if run.segment.id.number >= first {
+            self.runs.push(run);
+        }
+    }
+
+    /// Where the last run ends, by segment and offset.
+    fn replayed_end(&self) -> Option<(u64, u64)> {
+        self.runs.iter().map(|run| (run.segment.id.number, run.offset + run.bytes.len() as u64)).max()
+    }
+
     /// Whether anything was written to it after the checkpoint: the journal names every log before its first frame that
     /// lies in a segment alone.
     fn may_hold_more(&self) -> bool {
         let unknown_files =
             self.files.keys().next_back().is_some_and(|number| *number >= self.state.next_segment);
-        self.is_named || self.replayed.is_some() || unknown_files
+        self.is_named || !self.runs.is_empty() || unknown_files
     }
 
     /// Numbers go on with the first of the new epoch.
@@ -124,8 +143,8 @@ fn no_checkpoint(work: &Recovery<'_>, what: &str) -> Error {
 
 type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
 
-/// Segment files by log and number. Files of the pool are taken over; stray sidecars are removed.
-fn list_segments(work: &Recovery<'_>) -> Result<Files> {
+/// Segment files by log and number, and whose sidecars there are. Files of the pool are taken over.
+fn list_segments(work: &Recovery<'_>) -> Result<(Files, Vec<SegmentId>)> {
     let mut files = Files::new();
     let mut sidecars = Vec::new();
     let names = work.disk.list(FOLDER).map_err(|e| Error::io(format!("cannot list {FOLDER}"), e))?;
@@ -141,12 +160,24 @@ fn list_segments(work: &Recovery<'_>) -> Result<Files> {
             }
         }
     }
+    Ok((files, sidecars))
+}
+
+/// Removes the indexes of segments that are gone or that were not full at the checkpoint: those may end otherwise than an
+/// index says that was written meanwhile.
+fn remove_sidecars(
+    work: &Recovery<'_>,
+    sidecars: &[SegmentId],
+    logs: &BTreeMap<LogId, Reviving>,
+) -> Result<()> {
     for id in sidecars {
-        if !files.get(&id.log).is_some_and(|numbers| numbers.contains_key(&id.number)) {
+        let segments = logs.get(&id.log).map(|log| &log.state.segments);
+        let full = segments.and_then(|all| Some(all.front()?.number..all.back()?.number));
+        if !full.is_some_and(|full| full.contains(&id.number)) {
             remove(work, &id.index_file())?;
         }
     }
-    Ok(files)
+    Ok(())
 }
 
 /// The live logs as the checkpoint knows them, each with its files.
@@ -176,14 +207,8 @@ fn revive(
                 ..LogState::empty(work.epoch)
             },
         };
-        // what was not full at the checkpoint may end otherwise than its index, if one was written meanwhile, says
-        let full_before =
-            known.get(&id).and_then(|entry| entry.segments.last()).map_or(0, |last| last.number);
-        for (&number, _) in numbers.range(full_before..) {
-            remove(work, &SegmentId { log: id, number }.index_file())?;
-        }
         let is_named = known.get(&id).is_none_or(|entry| entry.in_flight);
-        logs.insert(id, Reviving { id, state, files: numbers, replayed: None, is_named });
+        logs.insert(id, Reviving { id, state, files: numbers, runs: Vec::new(), is_named });
     }
     Ok(logs)
 }
@@ -232,42 +257,48 @@ fn known_state(id: LogId, entry: &LogEntry, files: &BTreeMap<u64, u64>) -> Resul
     })
 }
 
-/// Puts a journal run to its place, in a segment that is made anew if its name never reached the device.
-fn put_back(
-    work: &Recovery<'_>,
-    logs: &mut BTreeMap<LogId, Reviving>,
-    run: &ReplayRun,
-    touched: &mut BTreeSet<SegmentId>,
-) -> Result<()> {
-    let id = run.segment.id;
-    let Some(log) = logs.get_mut(&id.log) else { return Ok(()) }; // deleted since
-    let first = log.state.segments.front().map_or(log.state.next_segment, |segment| segment.number);
-    if id.number < first {
-        return Ok(());
+/// Puts what the journal holds of a log to its places: one segment after the other, so that each is opened once.
+fn put_back(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<SegmentId>) -> Result<()> {
+    let runs = std::mem::take(&mut log.runs);
+    for of_segment in runs.chunk_by(|one, next| one.segment == next.segment) {
+        let segment = of_segment[0].segment;
+        let file = own_file(work, log, &segment)?;
+        for stretch in of_segment.chunk_by(|one, next| one.offset + one.bytes.len() as u64 == next.offset) {
+            let pieces: Vec<&[u8]> = stretch.iter().map(|run| &run.bytes[..]).collect();
+            file.write(stretch[0].offset, &pieces, Sync::None).map_err(|e| not_put_back(&segment, e))?;
+        }
+        touched.insert(segment.id);
     }
-    if run.bytes.is_empty() {
-        log.is_named = true; // an announcement
-        return Ok(());
-    }
-    let name = id.file();
-    let io = |e| Error::io(format!("cannot put journal frames back into {name}"), e);
-    let whole = log.files.get(&id.number) == Some(&run.segment.capacity);
-    if !whole {
-        remove(work, &name)?;
-        work.pool.make(id, run.segment.capacity)?;
-        log.files.insert(id.number, run.segment.capacity);
-    }
-    // the header too: after a failed sync the page cache may show what the device never got
-    let file = &work.open.get(id)?.file;
-    file.write(0, &[&run.segment.encode()], Sync::None).map_err(io)?;
-    file.write(run.offset, &[&run.bytes], Sync::None).map_err(io)?;
-    log.replayed = log.replayed.max(Some((id.number, run.offset + run.bytes.len() as u64)));
-    touched.insert(id);
+    log.runs = runs;
     Ok(())
+}
+
+fn not_put_back(segment: &SegmentHeader, error: std::io::Error) -> Error {
+    Error::io(format!("cannot put journal frames back into {}", segment.id.file()), error)
+}
+
+/// The file of a segment with its header; made anew if its name never reached the device.
+fn own_file(work: &Recovery<'_>, log: &mut Reviving, segment: &SegmentHeader) -> Result<Arc<dyn DiskFile>> {
+    let id = segment.id;
+    if log.files.get(&id.number) != Some(&segment.capacity) {
+        remove(work, &id.file())?;
+        work.pool.make(id, segment.capacity)?;
+        log.files.insert(id.number, segment.capacity);
+    }
+    let file = work.open.get(id)?.file.clone();
+    // the header too: after a failed sync the page cache may show what the device never got
+    file.write(0, &[&segment.encode()], Sync::None).map_err(|e| not_put_back(segment, e))?;
+    Ok(file)
 }
 
 /// What was put back or found must be durable before anybody reads it.
 fn sync(work: &Recovery<'_>, touched: &BTreeSet<SegmentId>) -> Result<()> {
+    // all on their way first, then waited for one by one
+    for open in touched.iter().skip(1).filter_map(|id| work.open.get(*id).ok()) {
+        if let Err(error) = open.file.start_write_back(0, open.file.len()) {
+            tracing::debug!(%error, file = %open.id.file(), "write-back was not begun; the sync will wait for it");
+        }
+    }
     for id in touched {
         let open = match work.open.get(*id) {
             Ok(open) => open,

@@ -7,7 +7,7 @@
 use super::{Recovery, Reviving, remove_files};
 use crate::disk::Sync;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::Durable;
+use crate::journal::{Durable, ReplayRun};
 use crate::log_state::{Closing, Segment};
 use crate::producers::Batch;
 use crate::segment::{SegmentHeader, SegmentId};
@@ -72,7 +72,13 @@ fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<Seg
             break;
         }
     }
-    if at > 0 {
+    let found = from..=from + at as u64;
+    let of_journal = |run: &&ReplayRun| {
+        let end = run.offset + run.bytes.len() as u64;
+        run.segment.id == id && found.contains(&run.offset) && found.contains(&end)
+    };
+    let just_written: usize = log.runs.iter().filter(of_journal).map(|run| run.bytes.len()).sum();
+    if at > just_written {
         touched.insert(id);
         write_again(work, segment.header(log.id), from, &bytes[..at])?;
     }
@@ -142,7 +148,7 @@ fn tell_damage(work: &Recovery<'_>, log: &Reviving) -> Result<()> {
         let file = id.file();
         Err(Error::new(ErrorKind::Damaged, format!("{file} is damaged at offset {cut_offset}: {what}")))
     };
-    if log.replayed.is_some_and(|end| end > (cut_number, cut_offset)) {
+    if log.replayed_end() > Some((cut_number, cut_offset)) {
         return refuse("frames that the journal holds lie behind it".to_owned());
     }
     if let Some(last) = log.state.segments.back() {
