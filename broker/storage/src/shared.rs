@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Durable;
 use crate::log_state::Segment;
 use crate::metrics::Metrics;
-use crate::segment::{FOLDER, OpenSegments, Pool, Retired, SegmentId};
+use crate::segment::{OpenSegments, Pool, Retired, SegmentId};
 use crate::settings::{Durability, Settings};
 use crate::shard_log::LogInner;
 use crate::write_back::WriteBack;
@@ -142,31 +142,7 @@ impl Shared {
 
     /// Syncs segments and their names. One that is gone meanwhile needs no sync.
     pub(crate) fn sync_segments(&self, segments: &BTreeSet<SegmentId>) -> Result<()> {
-        // all on their way first, then waited for one by one: 1,000 files take 100 ms so, instead of 190
-        for id in segments.iter().skip(1) {
-            if let Ok(open) = self.open_segments.get(*id)
-                && let Err(error) = open.file.start_write_back(0, open.file.len())
-            {
-                tracing::debug!(%error, file = %id.file(), "write-back was not begun; the sync will wait for it");
-            }
-        }
-        for &id in segments {
-            let open = match self.open_segments.get(id) {
-                Ok(open) => open,
-                Err(_) if !self.holds(id) => continue,
-                Err(error) => return Err(error),
-            };
-            // a failed sync is final whatever its reason: the kernel tells it once
-            open.file
-                .sync()
-                .map_err(|e| Error::io(format!("cannot sync {}", id.file()), e).with_kind(ErrorKind::Io))?;
-        }
-        if !segments.is_empty() {
-            self.disk
-                .sync_dir(FOLDER)
-                .map_err(|e| Error::io(format!("cannot sync {FOLDER}"), e).with_kind(ErrorKind::Io))?;
-        }
-        Ok(())
+        self.open_segments.sync(segments, |id| self.holds(id))
     }
 
     fn holds(&self, id: SegmentId) -> bool {

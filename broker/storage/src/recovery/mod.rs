@@ -83,7 +83,9 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
         }
         log.begin_epoch(work.epoch)?;
     }
-    sync(work, &touched)?;
+    // what was put back or found must be durable before anybody reads it; what was cut away again need not
+    let is_kept = |id: SegmentId| logs.get(&id.log).is_some_and(|log| log.files.contains_key(&id.number));
+    work.open.sync(&touched, is_kept)?;
     Ok(Recovered { logs: logs.into_iter().map(|(id, log)| (id, log.state)).collect(), journal, next_group })
 }
 
@@ -289,29 +291,6 @@ fn own_file(work: &Recovery<'_>, log: &mut Reviving, segment: &SegmentHeader) ->
     // the header too: after a failed sync the page cache may show what the device never got
     file.write(0, &[&segment.encode()], Sync::None).map_err(|e| not_put_back(segment, e))?;
     Ok(file)
-}
-
-/// What was put back or found must be durable before anybody reads it.
-fn sync(work: &Recovery<'_>, touched: &BTreeSet<SegmentId>) -> Result<()> {
-    // all on their way first, then waited for one by one
-    for open in touched.iter().skip(1).filter_map(|id| work.open.get(*id).ok()) {
-        if let Err(error) = open.file.start_write_back(0, open.file.len()) {
-            tracing::debug!(%error, file = %open.id.file(), "write-back was not begun; the sync will wait for it");
-        }
-    }
-    for id in touched {
-        let open = match work.open.get(*id) {
-            Ok(open) => open,
-            Err(_) if !exists(work, *id) => continue, // cut away again
-            Err(error) => return Err(error),
-        };
-        open.file.sync().map_err(|e| Error::io(format!("cannot sync {}", id.file()), e))?;
-    }
-    work.disk.sync_dir(FOLDER).map_err(|e| Error::io(format!("cannot sync {FOLDER}"), e))
-}
-
-fn exists(work: &Recovery<'_>, id: SegmentId) -> bool {
-    work.disk.open(&id.file(), crate::disk::WriteMode::Buffered).is_ok()
 }
 
 fn remove(work: &Recovery<'_>, name: &str) -> Result<()> {
