@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tidemill_proto::ErrorKind;
-use tidemill_proto::convert::{ShardList, StreamIncarnation};
-use tidemill_types::{HashKey, Record, Shard, ShardMap, StreamName};
+use tidemill_proto::convert::ShardList;
+use tidemill_types::{HashKey, Record, Shard, ShardMap, StreamIncarnation, StreamName};
 use tokio::time::sleep;
 
 /// How long to wait when a broker refuses a shard as closed and yet lists it as open.

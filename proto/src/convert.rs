@@ -6,23 +6,8 @@ use crate::{Error, Result};
 use bytes::Bytes;
 use tidemill_types::{
     Checkpoint, HashKey, HashKeyRange, Position, SequenceIndex, SequenceNumber, Shard, ShardId, ShardMap,
-    ShardMapVersion, ShardState, StreamName, TimestampMs,
+    ShardMapVersion, ShardState, StreamIncarnation, StreamName, TimestampMs,
 };
-
-/// Distinguishes a stream from earlier ones of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamIncarnation(u64);
-
-impl StreamIncarnation {
-    /// From the number.
-    pub const fn new(value: u64) -> Self {
-        Self(value)
-    }
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
 
 /// What a broker tells of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

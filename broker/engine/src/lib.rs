@@ -38,6 +38,7 @@ pub use lease::{HeldLease, LeaseRow, LeaseTable, Steal, TakeLease};
 pub use read::{FramePage, ReadRecord, RecordPage};
 pub use settings::Settings;
 pub use shard::pending::PendingAppend;
-pub use stream::{NumberProblem, Stream, StreamIncarnation, StreamInfo, StreamPage, StreamSpec};
+pub use stream::{NumberProblem, Stream, StreamInfo, StreamPage, StreamSpec};
 pub use subscribe::Subscription;
 pub use tidemill_storage::{Appended, Durability, Health, Settings as StorageSettings};
+pub use tidemill_types::StreamIncarnation;

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidemill_types::limits::RETENTION_HOURS_DEFAULT;
-use tidemill_types::{SequenceNumber, Shard, ShardId, ShardMap, StreamName, TimestampMs};
+use tidemill_types::{SequenceNumber, Shard, ShardId, ShardMap, StreamIncarnation, StreamName, TimestampMs};
 
 /// What a new stream is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,27 +24,6 @@ pub struct StreamSpec {
 impl Default for StreamSpec {
     fn default() -> Self {
         Self { shard_count: 1, retention_hours: RETENTION_HOURS_DEFAULT }
-    }
-}
-
-/// Tells streams of the same name apart: rises with each stream made, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamIncarnation(u64);
-
-impl StreamIncarnation {
-    /// From the number.
-    pub const fn new(value: u64) -> Self {
-        Self(value)
-    }
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for StreamIncarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
     }
 }
 

@@ -14,8 +14,7 @@ use super::listing::ShardFilter;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tidemill_engine::StreamIncarnation;
-use tidemill_types::{SequenceIndex, ShardId, StreamName, TimestampMs};
+use tidemill_types::{SequenceIndex, ShardId, StreamIncarnation, StreamName, TimestampMs};
 
 /// How long a token is good (Kinesis).
 pub(crate) const TOKEN_LIFE_MS: u64 = 300_000;

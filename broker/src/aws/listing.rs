@@ -101,8 +101,7 @@ pub(crate) fn page_size(asked: Option<i32>, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_engine::StreamIncarnation;
-    use tidemill_types::{HashKey, HashKeyRange, SequenceIndex, StreamName};
+    use tidemill_types::{HashKey, HashKeyRange, SequenceIndex, StreamIncarnation, StreamName};
 
     const DAY_MS: u64 = 24 * HOUR_MS;
 

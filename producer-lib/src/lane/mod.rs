@@ -24,8 +24,9 @@ use rand::Rng;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidemill_proto::convert::StreamIncarnation;
-use tidemill_types::{Frame, Record, SequenceIndex, Shard, ShardMapVersion, StreamName, TimestampMs};
+use tidemill_types::{
+    Frame, Record, SequenceIndex, Shard, ShardMapVersion, StreamIncarnation, StreamName, TimestampMs,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

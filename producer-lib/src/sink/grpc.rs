@@ -2,9 +2,11 @@
 
 use crate::lane::Appended;
 use tidemill_proto::client::{Channel, Endpoint};
-use tidemill_proto::convert::{StreamIncarnation, required};
+use tidemill_proto::convert::required;
 use tidemill_proto::{Error, ErrorKind, Result, v1};
-use tidemill_types::{Frame, SequenceIndex, ShardId, ShardMapVersion, StreamName, TimestampMs};
+use tidemill_types::{
+    Frame, SequenceIndex, ShardId, ShardMapVersion, StreamIncarnation, StreamName, TimestampMs,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;

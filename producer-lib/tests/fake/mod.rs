@@ -8,14 +8,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tidemill_producer::{HashKey, ShardId};
-use tidemill_proto::convert::{ShardList, StreamIncarnation};
+use tidemill_proto::convert::ShardList;
 use tidemill_proto::v1::control_server::{Control, ControlServer};
 use tidemill_proto::v1::data_server::{Data, DataServer};
 use tidemill_proto::v1::{self, append_response::Outcome};
 use tidemill_proto::{Error, ErrorKind};
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
 use tidemill_types::{
-    Frame, HashKeyRange, ProducerId, SequenceIndex, Shard, ShardMap, ShardMapVersion, ShardState, TimestampMs,
+    Frame, HashKeyRange, ProducerId, SequenceIndex, Shard, ShardMap, ShardMapVersion, ShardState,
+    StreamIncarnation, TimestampMs,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};

@@ -8,6 +8,7 @@ mod arn;
 mod error;
 mod frame;
 mod hash_key;
+mod incarnation;
 mod lease;
 pub mod limits;
 mod name;
@@ -23,6 +24,7 @@ pub use frame::{
     Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView,
 };
 pub use hash_key::{HashKey, HashKeyRange};
+pub use incarnation::StreamIncarnation;
 pub use lease::{Checkpoint, LeaseEpoch, WorkerId};
 pub use name::{AccountId, AppName, Region, StreamName};
 pub use record::{PartitionKey, Record};

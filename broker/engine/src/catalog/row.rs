@@ -4,12 +4,11 @@ use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::row::{RowReader, RowWriter};
 use crate::store::{Batch, Expect, Store};
-use crate::stream::StreamIncarnation;
 use bytes::{BufMut, Bytes, BytesMut};
 use tidemill_storage::LogId;
 use tidemill_types::{
-    HashKey, HashKeyRange, SequenceIndex, Shard, ShardId, ShardMapVersion, ShardState, StreamName,
-    TimestampMs,
+    HashKey, HashKeyRange, SequenceIndex, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation,
+    StreamName, TimestampMs,
 };
 
 const COUNTERS_KEY: &[u8] = b"catalog/counters";

@@ -6,10 +6,10 @@
 //! Not here: disks, tasks, what a shard does with records.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::{StreamIncarnation, StreamInfo};
+use crate::stream::StreamInfo;
 use std::collections::BTreeMap;
 use tidemill_storage::LogId;
-use tidemill_types::{Shard, ShardId, ShardMap, ShardMapVersion, StreamName, TimestampMs};
+use tidemill_types::{Shard, ShardId, ShardMap, ShardMapVersion, StreamIncarnation, StreamName, TimestampMs};
 
 /// One stream, without its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]

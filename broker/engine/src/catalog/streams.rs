@@ -2,10 +2,12 @@
 
 use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::{StreamIncarnation, StreamSpec};
+use crate::stream::StreamSpec;
 use tidemill_storage::LogId;
 use tidemill_types::limits::{RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_PER_STREAM_MAX};
-use tidemill_types::{HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamName, TimestampMs};
+use tidemill_types::{
+    HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation, StreamName, TimestampMs,
+};
 
 /// A new stream whose shards share the hash space equally. `shards_max` bounds the shards of all streams.
 pub(crate) fn plan_create(

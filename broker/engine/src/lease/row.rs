@@ -9,9 +9,10 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::row::{RowReader, RowWriter};
-use crate::stream::StreamIncarnation;
 use bytes::{BufMut, Bytes, BytesMut};
-use tidemill_types::{AppName, Checkpoint, LeaseEpoch, MonotonicMs, SequenceNumber, ShardId, WorkerId};
+use tidemill_types::{
+    AppName, Checkpoint, LeaseEpoch, MonotonicMs, SequenceNumber, ShardId, StreamIncarnation, WorkerId,
+};
 
 /// Keys of leases begin with this.
 pub(crate) const PREFIX: &[u8] = b"lease/";

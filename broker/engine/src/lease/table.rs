@@ -12,13 +12,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::shared::Shared;
 use crate::store::writer::{Commit, Metadata};
 use crate::store::{Batch, Store, Verdict};
-use crate::stream::{Stream, StreamCore, StreamIncarnation};
+use crate::stream::{Stream, StreamCore};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tidemill_types::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
-use tidemill_types::{AppName, Checkpoint, LeaseEpoch, MonotonicMs, Shard, ShardId, StreamName, WorkerId};
+use tidemill_types::{
+    AppName, Checkpoint, LeaseEpoch, MonotonicMs, Shard, ShardId, StreamIncarnation, StreamName, WorkerId,
+};
 
 /// Leases of all applications and streams together.
 const LEASES_MAX: usize = 500_000;

@@ -8,12 +8,11 @@ use crate::settings::Settings;
 use crate::store::memory::MemoryStore;
 use crate::store::writer::Metadata;
 use crate::store::{Batch, Store};
-use crate::stream::StreamIncarnation;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tidemill_types::{
-    AppName, Checkpoint, LeaseEpoch, MonotonicMs, SequenceIndex, SequenceNumber, ShardId, TimestampMs,
-    WorkerId,
+    AppName, Checkpoint, LeaseEpoch, MonotonicMs, SequenceIndex, SequenceNumber, ShardId, StreamIncarnation,
+    TimestampMs, WorkerId,
 };
 
 fn row(checkpoint: Checkpoint) -> Row {
