@@ -172,6 +172,19 @@ fn an_intact_frame_that_does_not_belong_there_is_not_served() {
     is_told(&error, ErrorKind::Damaged, &name);
 }
 
+/// An older catalog begins an epoch again: numbers that a lost tail carried could be given out a second time.
+#[test]
+fn an_epoch_that_was_used_before_is_refused() {
+    let disk = FaultDisk::new(1);
+    let (storage, log) = open(&disk, 5);
+    storage.close().unwrap();
+    drop((storage, log));
+    for epoch in [4, 5] {
+        is_told(&try_open(&disk, epoch).err().expect("a used epoch"), ErrorKind::Refused, "older catalog");
+    }
+    open(&disk, 6);
+}
+
 #[test]
 fn a_damaged_copy_of_what_the_journal_holds_is_mended() {
     let disk = FaultDisk::new(1);

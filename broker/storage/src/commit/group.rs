@@ -4,7 +4,7 @@ use super::direct::DirectGroup;
 use super::sequence::{Group, sequence};
 use crate::disk::{AlignedBuffer, Sync};
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Journal, Room};
+use crate::journal::{Journal, RUN_HEAD_BYTES, Room};
 use crate::log_state::Run;
 use crate::segment::SegmentId;
 use crate::shard_log::LogInner;
@@ -31,11 +31,15 @@ impl Committer {
     }
 }
 
-/// Commits what is ready. Large groups are given to `direct`, to be written by whoever takes them. `Ok(None)` once the
+/// Commits what is ready. Large groups are given to `direct`, to be written by whoever takes them. `None` once the
 /// queue is closed and empty; otherwise the number of groups that were taken.
 pub(crate) fn round(shared: &Shared, wait: bool, mut direct: impl FnMut(DirectGroup)) -> Option<usize> {
-    let logs_max = LOGS_MAX
-        .min(usize::try_from(shared.settings.journal_file_bytes).unwrap_or(LOGS_MAX) / 4 / 56 / RUNS_PER_LOG);
+    let logs_max = LOGS_MAX.min(
+        usize::try_from(shared.settings.journal_file_bytes).unwrap_or(LOGS_MAX)
+            / 4
+            / RUN_HEAD_BYTES
+            / RUNS_PER_LOG,
+    );
     let logs = shared.queue.take_ready(logs_max, wait)?;
     let taken = logs.len();
     if taken == 0 {

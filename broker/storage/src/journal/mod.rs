@@ -15,14 +15,14 @@
 mod format;
 mod replay;
 
-pub(crate) use format::{Durable, ReplayRun};
+pub(crate) use format::{Durable, RUN_HEAD_BYTES, ReplayRun};
 pub(crate) use replay::{Found, replay};
 
 use crate::disk::{ALIGNMENT, AlignedBuffer, Disk, DiskFile, Sync, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::Run;
 use crate::settings::Settings;
-use format::{FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, encode_group_heads};
+use format::{FileHeader, GROUP_HEAD_BYTES, encode_group_heads};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

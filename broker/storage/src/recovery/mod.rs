@@ -54,6 +54,11 @@ struct Reviving {
 /// Recovers the logs `live`; files of others are removed.
 pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> {
     let checkpoint = Checkpoint::read(&**work.disk)?;
+    if let Some(checkpoint) = &checkpoint
+        && work.epoch <= checkpoint.epoch
+    {
+        return Err(old_catalog(work.epoch, checkpoint.epoch));
+    }
     // a process that was killed may not have come to it; what is removed below must not go before the name it goes by
     work.disk.sync_dir("").map_err(|e| Error::io("cannot sync the data directory", e))?;
     let (mut files, sidecars) = list_segments(work)?;
@@ -118,19 +123,21 @@ impl Reviving {
         let first = epoch.first_index();
         let durable = self.state.marks.durable();
         if durable > first {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!(
-                    "the catalog begins epoch {} but the log already holds epoch {}; was an older catalog put back?",
-                    epoch.get(),
-                    durable.epoch().get()
-                ),
-            ));
+            return Err(old_catalog(epoch, durable.epoch()));
         }
         let horizon = if self.state.segments.is_empty() { first } else { self.state.marks.horizon() };
         self.state.marks = Marks::new(horizon, first, first);
         Ok(())
     }
+}
+
+/// An epoch that is not above every one used before could give a number a second meaning.
+fn old_catalog(epoch: Epoch, used: Epoch) -> Error {
+    let (epoch, used) = (epoch.get(), used.get());
+    let message = format!(
+        "the catalog begins epoch {epoch} but the log has used epoch {used}; was an older catalog put back?"
+    );
+    Error::new(ErrorKind::Refused, message)
 }
 
 fn no_checkpoint(work: &Recovery<'_>, what: &str) -> Error {
