@@ -2,18 +2,20 @@
 //!
 //! What it is: one place that composes. Why: an operator must be able to say each thing in three ways and know which one
 //! wins: **flag, then environment (`TIDEMILL_…`), then file, then default**. An unknown key is an error that names file
-//! and line. What it does not do: invent settings; each part owns its own and checks their bounds.
+//! and line. How it lives: `flags` is the command line, `file` the TOML file; a section of the file that has a life of
+//! its own has a file of its own here. What it does not do: invent settings; each part owns its own and checks their
+//! bounds.
 
-use crate::error::{Error, Result};
+mod file;
+mod flags;
+
+pub use flags::Flags;
+
+use crate::error::Result;
 use crate::server::{BrokerSettings, Exposure};
-use clap::Args;
-use clap::builder::FalseyValueParser;
-use serde::{Deserialize, Deserializer};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use file::File;
+use serde::Deserialize;
 use tidemill_storage::Durability;
-use tidemill_types::{AccountId, Region};
 
 const SYNC_INTERVAL_MS_DEFAULT: u64 = 100;
 
@@ -27,32 +29,6 @@ pub enum DurabilityMode {
     Interval,
     /// The operating system has it.
     Os,
-}
-
-/// Flags of `serve`; each may come from the environment instead.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Flags {
-    /// Address and port to serve on; port 0 takes a free one [default: 127.0.0.1:4567]
-    #[arg(long, value_name = "ADDR", env = "TIDEMILL_LISTEN")]
-    pub listen: Option<SocketAddr>,
-    /// Directory that holds the data; made if there is none [default: ./tidemill-data]
-    #[arg(long, value_name = "DIR", env = "TIDEMILL_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// What an acknowledgement promises [default: device]
-    #[arg(long, value_enum, env = "TIDEMILL_DURABILITY")]
-    pub durability: Option<DurabilityMode>,
-    /// Account number in ARNs, 12 digits [default: 000000000000]
-    #[arg(long, env = "TIDEMILL_ACCOUNT")]
-    pub account: Option<AccountId>,
-    /// Region in ARNs [default: us-east-1]
-    #[arg(long, env = "TIDEMILL_REGION")]
-    pub region: Option<Region>,
-    /// Serve anyone who can reach a non-loopback address, without checking signatures
-    #[arg(long, env = "TIDEMILL_INSECURE", value_parser = FalseyValueParser::new())]
-    pub insecure: bool,
-    /// TOML file with the same settings and more
-    #[arg(long, value_name = "FILE", env = "TIDEMILL_CONFIG")]
-    pub config: Option<PathBuf>,
 }
 
 /// The settings of a `serve`, composed.
@@ -110,77 +86,10 @@ fn set<T>(setting: &mut T, value: Option<T>) {
     }
 }
 
-/// The file as it is written. Every key may be left out.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    listen: Option<SocketAddr>,
-    data_dir: Option<PathBuf>,
-    durability: Option<DurabilityMode>,
-    #[serde(deserialize_with = "parsed")]
-    account: Option<AccountId>,
-    #[serde(deserialize_with = "parsed")]
-    region: Option<Region>,
-    insecure: Option<bool>,
-    log: Option<String>,
-    server: ServerFile,
-    engine: EngineFile,
-    storage: StorageFile,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ServerFile {
-    connections_max: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct EngineFile {
-    queue_bytes_per_shard: Option<usize>,
-    queue_bytes_total: Option<usize>,
-    shards_max: Option<u32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct StorageFile {
-    sync_interval_ms: Option<u64>,
-    journal_bytes_max: Option<u64>,
-    segment_bytes_max: Option<u64>,
-    open_segments_max: Option<usize>,
-}
-
-impl File {
-    fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::usage(format!("cannot read the configuration {}: {e}", path.display())))?;
-        Self::parse(&text).map_err(|(line, message)| {
-            Error::usage(format!("configuration {}, line {line}: {message}", path.display()))
-        })
-    }
-
-    /// On failure the line, counted from 1, and what is wrong there.
-    fn parse(text: &str) -> std::result::Result<Self, (usize, String)> {
-        toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-            (before.matches('\n').count() + 1, error.message().to_owned())
-        })
-    }
-}
-
-fn parsed<'de, T, D>(from: D) -> std::result::Result<Option<T>, D::Error>
-where
-    T: FromStr<Err = tidemill_types::Error>,
-    D: Deserializer<'de>,
-{
-    let text = String::deserialize(from)?;
-    text.parse().map(Some).map_err(serde::de::Error::custom)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn flags(args: &[&str]) -> Flags {
         #[derive(clap::Parser)]
