@@ -7,6 +7,7 @@ use super::codec::excerpt;
 use super::error::{ApiError, Code};
 use super::shape::Input;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 /// Most violations in one message (AWS).
@@ -80,6 +81,32 @@ pub(crate) struct TextRule {
     pattern: Option<Pattern>,
     one_of: &'static [&'static str],
     chars: (usize, usize),
+}
+
+impl TextRule {
+    fn is_met(&self, value: &str) -> bool {
+        self.pattern.is_none_or(|pattern| pattern.matches(value))
+            && (self.one_of.is_empty() || self.one_of.contains(&value))
+            && (self.chars.0..=self.chars.1).contains(&value.chars().count())
+    }
+}
+
+/// As AWS tells it of the members of lists and maps: all that is demanded, whichever part is not met.
+impl Display for TextRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        if self.chars != ANY_LENGTH {
+            parts.push(format!("Member must have length less than or equal to {}", self.chars.1));
+            parts.push(format!("Member must have length greater than or equal to {}", self.chars.0));
+        }
+        if let Some(pattern) = self.pattern {
+            parts.push(format!("Member must satisfy regular expression pattern: {}", pattern.text()));
+        }
+        if !self.one_of.is_empty() {
+            parts.push(format!("Member must satisfy enum value set: [{}]", self.one_of.join(", ")));
+        }
+        f.write_str(&parts.join(", "))
+    }
 }
 
 const ANY_LENGTH: (usize, usize) = (0, usize::MAX);
@@ -266,6 +293,45 @@ impl Check {
         }
     }
 
+    /// A list of texts that each satisfy `rule`.
+    pub(crate) fn texts(
+        &mut self,
+        member: &'static str,
+        presence: Presence,
+        values: Option<&[String]>,
+        bounds: (usize, usize),
+        rule: &TextRule,
+    ) {
+        self.presence(member, presence, values.is_some());
+        let Some(values) = values else { return };
+        let shown = shown_list('[', values.iter(), ']');
+        self.length(member, &shown, values.len(), bounds);
+        if !values.iter().all(|value| rule.is_met(value)) {
+            self.violation(member, Some(&shown), format!("Member must satisfy constraint: [{rule}]"));
+        }
+    }
+
+    /// A map whose keys and values each satisfy a rule.
+    pub(crate) fn text_map(
+        &mut self,
+        member: &'static str,
+        presence: Presence,
+        entries: Option<&BTreeMap<String, String>>,
+        bounds: (usize, usize),
+        rules: (&TextRule, &TextRule),
+    ) {
+        self.presence(member, presence, entries.is_some());
+        let Some(entries) = entries else { return };
+        let shown = shown_list('{', entries.iter().map(|(key, value)| format!("{key}={value}")), '}');
+        self.length(member, &shown, entries.len(), bounds);
+        if !entries.keys().all(|key| rules.0.is_met(key)) {
+            self.violation(member, Some(&shown), format!("Map keys must satisfy constraint: [{}]", rules.0));
+        }
+        if !entries.values().all(|value| rules.1.is_met(value)) {
+            self.violation(member, Some(&shown), format!("Map value must satisfy constraint: [{}]", rules.1));
+        }
+    }
+
     fn length(&mut self, member: &str, value: &dyn Display, length: usize, bounds: (usize, usize)) {
         if length < bounds.0 {
             let constraint = format!("Member must have length greater than or equal to {}", bounds.0);
@@ -276,6 +342,22 @@ impl Check {
             self.violation(member, Some(value), constraint);
         }
     }
+}
+
+/// As many values as a message has room for, see [`excerpt`].
+fn shown_list(open: char, values: impl Iterator<Item = impl Display>, close: char) -> String {
+    const BYTES_MAX: usize = 4096;
+    let mut shown = String::from(open);
+    for (place, value) in values.enumerate() {
+        let comma = if place > 0 { ", " } else { "" };
+        // writing to a String cannot fail
+        let _ = write!(shown, "{comma}{value}");
+        if shown.len() > BYTES_MAX {
+            break;
+        }
+    }
+    shown.push(close);
+    shown
 }
 
 /// That the data of a record is longer than its stream allows; `path` names the member.
@@ -330,6 +412,62 @@ mod tests {
         assert!(!Pattern::HashKey.matches(&"9".repeat(40)));
         assert!(Pattern::SequenceNumber.matches(&"9".repeat(129)));
         assert!(!Pattern::SequenceNumber.matches(&"9".repeat(130)));
+    }
+
+    fn told(judge: impl Fn(&mut Check)) -> String {
+        let mut check = Check { within: Vec::new(), violations: Vec::new() };
+        judge(&mut check);
+        check.finish().map_or_else(|error| error.message().to_owned(), |()| String::new())
+    }
+
+    #[test]
+    fn lists_of_texts_are_judged_by_length_and_by_member() {
+        let judge = |values: Option<&[&str]>| {
+            let values = values.map(|values| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>());
+            told(|check| check.texts("tagKeys", Presence::Required, values.as_deref(), (1, 2), &sized(1, 3)))
+        };
+        let found = "1 validation error detected: Value";
+        let constraint = "at 'tagKeys' failed to satisfy constraint: Member must";
+        assert_eq!(judge(Some(&["a", "abc"])), "");
+        assert_eq!(judge(None), format!("{found} null {constraint} not be null"));
+        assert_eq!(
+            judge(Some(&[])),
+            format!("{found} '[]' {constraint} have length greater than or equal to 1")
+        );
+        assert_eq!(
+            judge(Some(&["a", "b", "c"])),
+            format!("{found} '[a, b, c]' {constraint} have length less than or equal to 2")
+        );
+        let lengths = "[Member must have length less than or equal to 3, Member must have length greater than or \
+                       equal to 1]";
+        assert_eq!(
+            judge(Some(&["a", ""])),
+            format!("{found} '[a, ]' {constraint} satisfy constraint: {lengths}")
+        );
+        let long = "x".repeat(5000);
+        assert!(judge(Some(&[&long, &long, &long])).len() < 5000);
+    }
+
+    #[test]
+    fn maps_are_judged_by_keys_and_by_values() {
+        let judge = |entries: &[(&str, &str)]| {
+            let entries = entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let rules = (&sized(1, 2), &sized(0, 3));
+            told(|check| check.text_map("tags", Presence::Required, Some(&entries), (1, 50), rules))
+        };
+        assert_eq!(judge(&[("k", "")]), "");
+        let keys = "Map keys must satisfy constraint: [Member must have length less than or equal to 2, Member must \
+                    have length greater than or equal to 1]";
+        let values = "Map value must satisfy constraint: [Member must have length less than or equal to 3, Member \
+                      must have length greater than or equal to 0]";
+        let of = |shown, constraint| {
+            format!("Value '{shown}' at 'tags' failed to satisfy constraint: {constraint}")
+        };
+        let shown = "{=long, k=v}";
+        assert_eq!(
+            judge(&[("", "long"), ("k", "v")]),
+            format!("2 validation errors detected: {}; {}", of(shown, keys), of(shown, values))
+        );
     }
 
     #[test]

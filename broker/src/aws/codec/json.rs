@@ -160,7 +160,23 @@ mod tests {
         assert_eq!(lists("T"), "Expected list or null");
         assert_eq!(lists("M"), map);
         assert_eq!(fields(all).structure("T").unwrap_err().message(), "Expected null");
-        assert_eq!(fields(all).map_len("N").unwrap_err().message(), "Expected map or null");
+        let maps = |name| fields(all).text_map(name).unwrap_err().message().to_owned();
+        assert_eq!((maps("N").as_str(), maps("L").as_str()), ("Expected map or null", list));
+        let texts = |name| fields(all).text_list(name).unwrap_err().message().to_owned();
+        assert_eq!((texts("N").as_str(), texts("M").as_str()), ("Expected list or null", map));
+    }
+
+    #[test]
+    fn lists_and_maps_of_texts_hold_texts_only() {
+        let all = r#"{"L":["a",null,"b"],"M":{"k":"1","n":null,"k":"2"},"Bad":["a",1],"BadMap":{"k":{}}}"#;
+        assert_eq!(fields(all).text_list("L").unwrap().unwrap(), ["a", "b"]);
+        let map = fields(all).text_map("M").unwrap().unwrap();
+        assert_eq!(map.into_iter().collect::<Vec<_>>(), [("k".to_owned(), "2".to_owned())]);
+        assert_eq!((fields(all).text_list("X"), fields(all).text_map("X")), (Ok(None), Ok(None)));
+        let found = fields(all).text_list("Bad").unwrap_err();
+        assert!(found.message().ends_with("TruncatingBigNumber can not be converted to an String"));
+        let found = fields(all).text_map("BadMap").unwrap_err();
+        assert_eq!(found.message(), "Start of structure or map found where not expected.");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::base64;
 use crate::aws::error::{ApiError, Code};
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use tidemill_types::TimestampMs;
 
 /// A number as it was written.
@@ -167,16 +168,30 @@ impl<'a> Fields<'a> {
         self.take(name).map(Node::into_fields).transpose()
     }
 
-    /// How many entries a map from text to text has.
-    pub(crate) fn map_len(&mut self, name: &str) -> Result<Option<usize>> {
+    /// The texts of a list; nulls among them do not count.
+    pub(crate) fn text_list(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::List(items)) => {
+                let items = items.into_iter().filter(|item| *item != Node::Null);
+                items.map(Node::into_text).collect::<Result<_>>().map(Some)
+            }
+            Some(Node::Map(_)) => Err(found_map()),
+            Some(_) => Err(ApiError::serialization("Expected list or null")),
+        }
+    }
+
+    /// A map from text to text. Of a repeated key the last counts; a key whose value is null is not there.
+    pub(crate) fn text_map(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>> {
         match self.take(name) {
             None => Ok(None),
             Some(Node::Map(entries)) => {
-                let count = entries.len();
-                for (_, value) in entries {
-                    value.into_text()?;
-                }
-                Ok(Some(count))
+                let last: BTreeMap<Cow<'a, str>, Node<'a>> = entries.into_iter().collect();
+                let given = last.into_iter().filter(|(_, value)| *value != Node::Null);
+                given
+                    .map(|(key, value)| Ok((key.into_owned(), value.into_text()?)))
+                    .collect::<Result<_>>()
+                    .map(Some)
             }
             Some(Node::List(_)) => Err(found_list()),
             Some(_) => Err(ApiError::serialization("Expected map or null")),

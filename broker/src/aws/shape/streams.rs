@@ -33,7 +33,7 @@ impl Input for CreateStreamInput {
             mode: mode
                 .map(|mut f| f.text("StreamMode").map(|mode| StreamModeDetails { mode }))
                 .transpose()?,
-            tags: fields.map_len("Tags")?,
+            tags: fields.text_map("Tags")?.map(|tags| tags.len()),
             warm_throughput: fields.integer("WarmThroughputMiBps")?,
             record_kib_max: fields.integer("MaxRecordSizeInKiB")?,
             distribution: fields.text("RecordDistributionStrategy")?,
