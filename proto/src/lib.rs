@@ -1,9 +1,11 @@
 //! The native wire contract: what `proto/schema/v1` says, as Rust.
 //!
 //! Generated messages and services ([`v1`]), their conversion to and from the nouns of `tidemill-types` ([`convert`]),
-//! the one table between what went wrong and a gRPC status ([`Error`], [`ErrorKind`]), and the channel that both client
-//! libraries share ([`client`]). No engine, no storage, no policy of a library lives here.
+//! the one table between what went wrong and a gRPC status ([`Error`], [`ErrorKind`]), the channel that both client
+//! libraries share ([`client`]), and the aggregated records of the Kinesis Producer Library ([`aggregate`]). No engine,
+//! no storage, no policy of a library lives here.
 
+pub mod aggregate;
 pub mod client;
 pub mod convert;
 mod status;
