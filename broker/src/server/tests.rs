@@ -1,10 +1,16 @@
 //! The accept loop before front ends made for the test.
 
+use super::accept::{Crowd, accept};
+use super::connection::STALLED;
 use super::*;
 use crate::captured_log::CapturedLog;
+use axum::Router;
+use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const SOON: Duration = Duration::from_secs(20);
 

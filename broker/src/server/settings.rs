@@ -1,0 +1,79 @@
+//! What a broker needs to start, and whether it fits together.
+
+use crate::error::{Error, Result};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tidemill_types::{AccountId, Clock, Region, SystemClock};
+use tokio::sync::Semaphore;
+
+/// Who may reach a broker that checks no signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Only this machine: other addresses are refused.
+    LoopbackOnly,
+    /// Anyone who can reach the address (`--insecure`).
+    Anywhere,
+}
+
+/// What a broker needs to start.
+#[derive(Clone)]
+pub struct BrokerSettings {
+    /// Where to listen. Default `127.0.0.1:4567`; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the data lies; made if there is none. Default `./tidemill-data`.
+    pub data_dir: PathBuf,
+    /// Account number in ARNs. Default `000000000000`.
+    pub account: AccountId,
+    /// Region in ARNs. Default `us-east-1`.
+    pub region: Region,
+    /// Who may reach it. Default: this machine only.
+    pub exposure: Exposure,
+    /// Connections at a time; more wait to be accepted. Default 4,096, at least 1.
+    pub connections_max: usize,
+    /// Of the engine and, within, of storage.
+    pub engine: tidemill_engine::Settings,
+    /// Where the time comes from. Default: the operating system.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for BrokerSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerSettings")
+            .field("listen", &self.listen)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4567)),
+            data_dir: PathBuf::from("./tidemill-data"),
+            account: AccountId::new("000000000000").expect("twelve digits"),
+            region: Region::new("us-east-1").expect("a valid name"),
+            exposure: Exposure::LoopbackOnly,
+            connections_max: 4096,
+            engine: tidemill_engine::Settings::default(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+impl BrokerSettings {
+    /// Whether the settings fit each other; says which do not.
+    pub fn check(&self) -> Result<()> {
+        if self.exposure == Exposure::LoopbackOnly && !self.listen.ip().is_loopback() {
+            return Err(Error::usage(format!(
+                "refusing to serve on {}: no credentials are configured, so anyone who reaches it could read and write; \
+                 listen on a loopback address, or accept that with --insecure",
+                self.listen
+            )));
+        }
+        if self.connections_max == 0 || self.connections_max > Semaphore::MAX_PERMITS {
+            return Err(Error::usage("server.connections_max must be at least 1"));
+        }
+        self.engine.storage.check().map_err(|e| Error::usage(e.to_string()))
+    }
+}
