@@ -1,8 +1,11 @@
 //! The engine as a whole: opening, closing, and the verbs on streams.
 
 use crate::background::{Background, Work};
+use crate::catalog::accounts::AccountInfo;
+use crate::catalog::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
 use crate::catalog::owner::{Catalog, Owner, open_stream};
 use crate::catalog::registry::Registry;
+use crate::catalog::settings::{StreamUpdate, Tags};
 use crate::directory::{self, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::table::{self, LeaseTable};
@@ -12,14 +15,14 @@ use crate::store::Batch;
 use crate::store::Store;
 use crate::store::redb::RedbStore;
 use crate::store::writer::Metadata;
-use crate::stream::{Stream, StreamInfo, StreamPage, StreamSpec};
+use crate::stream::{Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_storage::disk::{Disk, real::RealDisk};
 use tidemill_storage::{Health, Storage};
-use tidemill_types::{Clock, StreamName};
+use tidemill_types::{AccountId, Clock, ConsumerName, HashKey, ShardId, StreamKey, StreamName};
 use tracing::info;
 
 /// How long closing waits for what is queued to become durable.
@@ -75,7 +78,7 @@ impl Engine {
         }
         let registry = Arc::new(Registry::default());
         for row in state.streams() {
-            registry.insert(open_stream(&state, &row.name, &shared, &storage)?);
+            registry.insert(open_stream(&state, &row.key, &shared, &storage)?);
         }
         storage.start().map_err(|e| Error::from_storage("could not start storage", e))?;
         info!(
@@ -143,34 +146,98 @@ impl Engine {
     ///
     /// Errors: `AlreadyExists`, `Invalid`, `Throttled` when the broker holds too many shards, `Unavailable`,
     /// `UnknownOutcome`.
-    pub async fn create_stream(&self, name: &StreamName, spec: StreamSpec) -> Result<StreamInfo> {
-        let created = match self.inner.shared.check_open() {
-            Ok(()) => self.inner.catalog.create(name.clone(), spec).await,
-            Err(error) => Err(error),
-        };
-        self.inner.shared.metrics().note(created)
+    pub async fn create_stream(&self, key: &StreamKey, spec: StreamSpec) -> Result<StreamInfo> {
+        self.change(self.inner.catalog.create(key.clone(), spec)).await
     }
 
-    /// Removes a stream with all its records and leases. Its name can be used again at once. Once called it may happen
-    /// even if the caller stops waiting.
+    /// Removes a stream with all its records, leases and consumers. Its name can be used again at once. Once called it may
+    /// happen even if the caller stops waiting.
     ///
-    /// Errors: `NotFound`, `Unavailable`, `UnknownOutcome`.
-    pub async fn delete_stream(&self, name: &StreamName) -> Result<()> {
-        let deleted = match self.inner.shared.check_open() {
-            Ok(()) => self.inner.catalog.delete(name.clone()).await,
-            Err(error) => Err(error),
-        };
-        self.inner.shared.metrics().note(deleted)
+    /// Errors: `NotFound`, `Conflict` if it has registered consumers that must not go, `Unavailable`, `UnknownOutcome`.
+    pub async fn delete_stream(&self, key: &StreamKey, consumers: ConsumersOnDelete) -> Result<()> {
+        self.change(self.inner.catalog.delete(key.clone(), consumers)).await
     }
 
-    /// Streams with names above `after`, ascending, at most `limit`.
-    pub fn list_streams(&self, after: Option<&StreamName>, limit: usize) -> StreamPage {
-        self.inner.registry.page(after, limit)
+    /// Changes what a stream is set to; durable when this returns. Once called it may happen even if the caller stops
+    /// waiting.
+    ///
+    /// Errors: `NotFound`, `Invalid`, `Precondition`, `Throttled` at a limit, those of keys for `Encrypt`, `Unavailable`,
+    /// `UnknownOutcome`.
+    pub async fn update_stream(&self, key: &StreamKey, update: StreamUpdate) -> Result<Updated> {
+        self.change(self.inner.catalog.update(key.clone(), update)).await
+    }
+
+    /// Splits an open shard: the upper child begins at `at`. The parent takes nothing more, its records stay readable; one
+    /// atomic change, durable when this returns. Once called it may happen even if the caller stops waiting.
+    ///
+    /// Errors: `NotFound`, `Invalid`, `Precondition`, `Throttled` at the limit of shards, `Unavailable`, `UnknownOutcome`.
+    pub async fn split_shard(&self, key: &StreamKey, shard: ShardId, at: HashKey) -> Result<()> {
+        self.change(self.inner.catalog.split(key.clone(), shard, at)).await
+    }
+
+    /// Merges two open shards whose ranges touch, the lower one first. Otherwise as [`Engine::split_shard`].
+    pub async fn merge_shards(&self, key: &StreamKey, shard: ShardId, adjacent: ShardId) -> Result<()> {
+        self.change(self.inner.catalog.merge(key.clone(), shard, adjacent)).await
+    }
+
+    /// Splits and merges until `target` open shards share the hash space equally. Otherwise as [`Engine::split_shard`].
+    pub async fn scale_stream(&self, key: &StreamKey, target: u32) -> Result<Scaled> {
+        self.change(self.inner.catalog.scale(key.clone(), target)).await
+    }
+
+    /// Registers a consumer; it can subscribe when this returns. Once called it may happen even if the caller stops waiting.
+    ///
+    /// Errors: `NotFound`, `AlreadyExists`, `Invalid`, `Unavailable`, `UnknownOutcome`.
+    pub async fn register_consumer(
+        &self,
+        key: &StreamKey,
+        name: &ConsumerName,
+        tags: Tags,
+    ) -> Result<ConsumerInfo> {
+        self.change(self.inner.catalog.register_consumer(key.clone(), name.clone(), tags)).await
+    }
+
+    /// Changes a consumer's tags or policy. Errors: `NotFound`, `Invalid`, `Unavailable`, `UnknownOutcome`.
+    pub async fn update_consumer(
+        &self,
+        key: &StreamKey,
+        name: &ConsumerName,
+        update: ConsumerUpdate,
+    ) -> Result<()> {
+        self.change(self.inner.catalog.update_consumer(key.clone(), name.clone(), update)).await
+    }
+
+    /// Removes a consumer. Errors: `NotFound`, `Unavailable`, `UnknownOutcome`.
+    pub async fn deregister_consumer(&self, key: &StreamKey, name: &ConsumerName) -> Result<()> {
+        self.change(self.inner.catalog.deregister_consumer(key.clone(), name.clone())).await
+    }
+
+    /// Keeps whether an account has committed to a minimum throughput. Errors: `Unavailable`, `UnknownOutcome`.
+    pub async fn set_commitment(&self, account: &AccountId, enabled: bool) -> Result<AccountInfo> {
+        self.change(self.inner.catalog.set_commitment(account.clone(), enabled)).await
+    }
+
+    /// What is known of an account; one that was never heard of has nothing.
+    pub fn account(&self, account: &AccountId) -> AccountInfo {
+        self.inner.registry.account(account)
+    }
+
+    async fn change<T>(&self, verb: impl Future<Output = Result<T>>) -> Result<T> {
+        let done = match self.inner.shared.check_open() {
+            Ok(()) => verb.await,
+            Err(error) => Err(error),
+        };
+        self.inner.shared.metrics().note(done)
+    }
+
+    /// Streams of `account` with names above `after`, ascending, at most `limit`.
+    pub fn list_streams(&self, account: &AccountId, after: Option<&StreamName>, limit: usize) -> StreamPage {
+        self.inner.registry.page(account, after, limit)
     }
 
     /// The stream of this name. Errors: `NotFound`.
-    pub fn stream(&self, name: &StreamName) -> Result<Stream> {
-        let core = self.inner.shared.metrics().note(self.inner.registry.get(name))?;
+    pub fn stream(&self, key: &StreamKey) -> Result<Stream> {
+        let core = self.inner.shared.metrics().note(self.inner.registry.get(key))?;
         Ok(Stream { core })
     }
 

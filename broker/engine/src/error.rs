@@ -18,6 +18,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// Someone else was faster: look again, then decide.
     Conflict,
+    /// What the stream is set to forbids it; change that first.
+    Precondition,
     /// The shard was split or merged and takes no more records; route by the new shard map.
     ShardClosed,
     /// A limit was reached. Nothing was done; repeat after a pause.
@@ -28,6 +30,12 @@ pub enum ErrorKind {
     UnknownOutcome,
     /// Bytes on disk are not what was written there.
     Damaged,
+    /// The key that wraps the stream's data key is not configured.
+    KeyNotFound,
+    /// The key is configured but does not fit: it is not the one that wrapped the data key, or is switched off.
+    KeyUnusable,
+    /// The key is configured but cannot be read.
+    KeyDenied,
     /// Something that should not happen.
     Internal,
 }
@@ -40,11 +48,15 @@ impl ErrorKind {
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",
             Self::Conflict => "conflict",
+            Self::Precondition => "precondition",
             Self::ShardClosed => "shard_closed",
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
             Self::UnknownOutcome => "unknown_outcome",
             Self::Damaged => "damaged",
+            Self::KeyNotFound => "key_not_found",
+            Self::KeyUnusable => "key_unusable",
+            Self::KeyDenied => "key_denied",
             Self::Internal => "internal",
         }
     }

@@ -32,13 +32,18 @@ mod stream;
 mod subscribe;
 
 pub use append::Placed;
+pub use catalog::accounts::{AccountInfo, Commitment};
+pub use catalog::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
+pub use catalog::settings::{
+    Distribution, Encryption, MetricSet, StreamMode, StreamSettings, StreamUpdate, Tags,
+};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use lease::{HeldLease, LeaseRow, LeaseTable, Steal, TakeLease};
 pub use read::{FramePage, ReadRecord, RecordPage};
 pub use settings::Settings;
 pub use shard::pending::PendingAppend;
-pub use stream::{NumberProblem, Stream, StreamInfo, StreamPage, StreamSpec};
+pub use stream::{NumberProblem, Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 pub use subscribe::Subscription;
 pub use tidemill_storage::{Appended, Durability, Health, Settings as StorageSettings};
 pub use tidemill_types::StreamIncarnation;

@@ -12,22 +12,26 @@ use metrics::{
 };
 use parking_lot::Mutex;
 use std::collections::HashSet;
-use tidemill_types::{ShardId, StreamName};
+use tidemill_types::{ShardId, StreamKey};
 
 /// Shards that get labels of their own, and streams that are named.
 const SHARDS_LABELLED_MAX: usize = 1000;
 const OTHER: &str = "other";
 
-const ERROR_KINDS: [ErrorKind; 10] = [
+const ERROR_KINDS: [ErrorKind; 14] = [
     ErrorKind::Invalid,
     ErrorKind::NotFound,
     ErrorKind::AlreadyExists,
     ErrorKind::Conflict,
+    ErrorKind::Precondition,
     ErrorKind::ShardClosed,
     ErrorKind::Throttled,
     ErrorKind::Unavailable,
     ErrorKind::UnknownOutcome,
     ErrorKind::Damaged,
+    ErrorKind::KeyNotFound,
+    ErrorKind::KeyUnusable,
+    ErrorKind::KeyDenied,
     ErrorKind::Internal,
 ];
 
@@ -47,8 +51,8 @@ pub(crate) struct Metrics {
 
 #[derive(Default)]
 struct Named {
-    shards: HashSet<(StreamName, ShardId)>,
-    streams: HashSet<StreamName>,
+    shards: HashSet<(StreamKey, ShardId)>,
+    streams: HashSet<StreamKey>,
 }
 
 /// The series of one shard, or of several that count together.
@@ -109,9 +113,9 @@ impl Metrics {
     }
 
     /// The series of a shard.
-    pub(crate) fn shard(&self, stream: &StreamName, shard: ShardId) -> ShardMetrics {
-        let (stream, shard) = self.named.lock().labels(stream, shard, SHARDS_LABELLED_MAX);
-        let labels = [("stream", stream), ("shard", shard)];
+    pub(crate) fn shard(&self, stream: &StreamKey, shard: ShardId) -> ShardMetrics {
+        let [account, stream, shard] = self.named.lock().labels(stream, shard, SHARDS_LABELLED_MAX);
+        let labels = [("account", account), ("stream", stream), ("shard", shard)];
         ShardMetrics {
             records_in: counter!("tidemill_records_in_total", &labels),
             bytes_in: counter!("tidemill_bytes_in_total", &labels),
@@ -124,41 +128,46 @@ impl Metrics {
 }
 
 impl Named {
-    fn labels(&mut self, stream: &StreamName, shard: ShardId, max: usize) -> (String, String) {
+    fn labels(&mut self, stream: &StreamKey, shard: ShardId, max: usize) -> [String; 3] {
         if !self.streams.contains(stream) {
             if self.streams.len() >= max {
-                return (OTHER.to_owned(), OTHER.to_owned());
+                return [OTHER; 3].map(str::to_owned);
             }
             self.streams.insert(stream.clone());
         }
         let own = (stream.clone(), shard);
         if !self.shards.contains(&own) {
             if self.shards.len() >= max {
-                return (stream.to_string(), OTHER.to_owned());
+                return [stream.account.as_str(), stream.name.as_str(), OTHER].map(str::to_owned);
             }
             self.shards.insert(own);
         }
-        (stream.to_string(), shard.to_string())
+        [stream.account.to_string(), stream.name.to_string(), shard.to_string()]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidemill_types::{AccountId, StreamName};
+
+    fn key(name: &str) -> StreamKey {
+        StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new(name).unwrap())
+    }
 
     #[test]
     fn the_number_of_label_values_is_bounded_however_many_streams_come_and_go() {
         let mut named = Named::default();
         let mut seen = HashSet::new();
         for n in 0..50 {
-            let stream = StreamName::new(&format!("s{n}")).unwrap();
+            let stream = key(&format!("s{n}"));
             for shard in 0..5 {
                 seen.insert(named.labels(&stream, ShardId::new(shard).unwrap(), 10));
             }
         }
         // ten shards of their own, one "other" for each of ten streams, one for the rest
         assert!(seen.len() <= 21, "{} label pairs", seen.len());
-        let first = StreamName::new("s0").unwrap();
-        assert_eq!(named.labels(&first, ShardId::new(0).unwrap(), 10).1, "shardId-000000000000");
+        let first = key("s0");
+        assert_eq!(named.labels(&first, ShardId::new(0).unwrap(), 10)[2], "shardId-000000000000");
     }
 }

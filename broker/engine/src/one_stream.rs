@@ -12,10 +12,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tidemill_storage::Storage;
 use tidemill_storage::disk::real::RealDisk;
-use tidemill_types::{Epoch, ManualClock, StreamName, TimestampMs};
+use tidemill_types::{AccountId, Epoch, ManualClock, StreamKey, StreamName, TimestampMs};
 
 pub(crate) struct OneStream {
-    pub(crate) name: StreamName,
+    pub(crate) name: StreamKey,
     pub(crate) stream: Stream,
     pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Arc<Registry>,
@@ -31,8 +31,11 @@ impl OneStream {
         let disk = Arc::new(RealDisk::new(dir.path()).unwrap());
         let epoch = Epoch::new(1).unwrap();
         let storage = Storage::open(disk, clock.clone(), settings.storage.clone(), &[], epoch).unwrap();
-        let (mut state, name) = (CatalogState::default(), StreamName::new("s").unwrap());
-        let changes = plan_create(&state, &name, StreamSpec::default(), now, 10).unwrap();
+        let (mut state, name) = (
+            CatalogState::default(),
+            StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new("s").unwrap()),
+        );
+        let changes = plan_create(&state, &name, &StreamSpec::default(), now, 10).unwrap();
         changes.into_iter().for_each(|change| state.apply(change));
         state.logs().for_each(|log| drop(storage.create_log(log)));
         let shared = Shared::new(clock, settings);

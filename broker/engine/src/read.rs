@@ -92,7 +92,7 @@ impl Stream {
             Ok(()) => Ok(number),
             Err(problem) => {
                 let message =
-                    format!("{number} cannot be used on {shard} of stream {}: {problem}", self.core.name());
+                    format!("{number} cannot be used on {shard} of stream {}: {problem}", self.core.key());
                 Err(Error::new(ErrorKind::Invalid, message))
             }
         }
@@ -194,7 +194,7 @@ pub(crate) fn frame_page(
 }
 
 fn reading(core: &StreamCore, handle: &ShardHandle) -> String {
-    format!("could not read {} of stream {}", handle.shard().id, core.name())
+    format!("could not read {} of stream {}", handle.shard().id, core.key())
 }
 
 /// Records collected under the limits of a page.

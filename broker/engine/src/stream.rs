@@ -2,44 +2,68 @@
 //!
 //! The verbs are in [`crate::append`], [`crate::read`] and [`crate::subscribe`].
 
+use crate::catalog::consumers::ConsumerInfo;
+use crate::catalog::settings::StreamSettings;
 use crate::catalog::state::StreamRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::{ShardHandle, gone};
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tidemill_types::limits::RETENTION_HOURS_DEFAULT;
-use tidemill_types::{SequenceNumber, Shard, ShardId, ShardMap, StreamIncarnation, StreamName, TimestampMs};
+use tidemill_types::{
+    ConsumerName, SequenceNumber, Shard, ShardId, ShardMap, StreamIncarnation, StreamKey, TimestampMs,
+};
 
 /// What a new stream is to be like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSpec {
     /// Shards to begin with, 1 to 10,000. Default 1.
     pub shard_count: u32,
-    /// Hours a record is kept, 24 to 8,760. Default 24.
-    pub retention_hours: u32,
+    /// Everything else. `encryption` must be none: it is a change of its own.
+    pub settings: StreamSettings,
 }
 
 impl Default for StreamSpec {
     fn default() -> Self {
-        Self { shard_count: 1, retention_hours: RETENTION_HOURS_DEFAULT }
+        Self { shard_count: 1, settings: StreamSettings::default() }
     }
 }
 
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// Its name.
-    pub name: StreamName,
+    /// Its account and name.
+    pub key: StreamKey,
     /// Which stream of that name.
     pub incarnation: StreamIncarnation,
     /// When it was made.
     pub created: TimestampMs,
-    /// Hours a record is kept.
-    pub retention_hours: u32,
     /// Shards that take records.
     pub open_shards: u32,
+    /// Registered consumers.
+    pub consumers: u32,
+    /// What it is set to.
+    pub settings: StreamSettings,
+}
+
+/// A stream before and after a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Updated {
+    /// As it was.
+    pub before: StreamInfo,
+    /// As it is.
+    pub after: StreamInfo,
+}
+
+/// What scaling a stream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaled {
+    /// Open shards before.
+    pub before: u32,
+    /// Open shards now.
+    pub after: u32,
 }
 
 /// Some streams, and whether there are more.
@@ -105,27 +129,60 @@ impl ShardSet {
 
 /// What all handles of a stream share.
 pub(crate) struct StreamCore {
-    row: StreamRow,
+    key: StreamKey,
+    incarnation: StreamIncarnation,
+    /// The stream's row as it was committed last.
+    row: ArcSwap<StreamRow>,
     shards: ArcSwap<ShardSet>,
+    consumers: ArcSwap<Consumers>,
     deleted: AtomicBool,
 }
 
+/// The registered consumers of a stream.
+pub(crate) type Consumers = BTreeMap<ConsumerName, ConsumerInfo>;
+
 impl StreamCore {
-    pub(crate) fn new(row: StreamRow, shards: ShardSet) -> Self {
-        Self { row, shards: ArcSwap::from_pointee(shards), deleted: AtomicBool::new(false) }
+    pub(crate) fn new(row: StreamRow, shards: ShardSet, consumers: Consumers) -> Self {
+        Self {
+            key: row.key.clone(),
+            incarnation: row.incarnation,
+            row: ArcSwap::from_pointee(row),
+            shards: ArcSwap::from_pointee(shards),
+            consumers: ArcSwap::from_pointee(consumers),
+            deleted: AtomicBool::new(false),
+        }
     }
-    pub(crate) fn name(&self) -> &StreamName {
-        &self.row.name
+    pub(crate) fn key(&self) -> &StreamKey {
+        &self.key
     }
     pub(crate) fn incarnation(&self) -> StreamIncarnation {
-        self.row.incarnation
+        self.incarnation
     }
     pub(crate) fn retention_hours(&self) -> u32 {
-        self.row.retention_hours
+        self.row.load().settings.retention_hours
     }
     pub(crate) fn info(&self) -> StreamInfo {
-        let open = self.shards.load().map().open().len();
-        self.row.info(u32::try_from(open).expect("bounded by SHARDS_PER_STREAM_MAX"))
+        let row = self.row.load();
+        let count = |n: usize| u32::try_from(n).expect("shards and consumers are bounded");
+        StreamInfo {
+            key: self.key.clone(),
+            incarnation: self.incarnation,
+            created: row.created,
+            open_shards: count(self.shards.load().map().open().len()),
+            consumers: count(self.consumers.load().len()),
+            settings: row.settings.clone(),
+        }
+    }
+    /// Shows a row that was committed.
+    pub(crate) fn set_row(&self, row: StreamRow) {
+        self.row.store(Arc::new(row));
+    }
+    /// Shows consumers that were committed.
+    pub(crate) fn set_consumers(&self, consumers: Consumers) {
+        self.consumers.store(Arc::new(consumers));
+    }
+    pub(crate) fn consumers(&self) -> Arc<Consumers> {
+        self.consumers.load_full()
     }
     pub(crate) fn shard_set(&self) -> Arc<ShardSet> {
         self.shards.load_full()
@@ -140,10 +197,10 @@ impl StreamCore {
     /// The shard; an error if the stream is gone or never had it.
     pub(crate) fn handle(&self, id: ShardId) -> Result<Arc<ShardHandle>> {
         if self.is_deleted() {
-            return Err(gone(self.name()));
+            return Err(gone(&self.key));
         }
         self.shards.load().get(id).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{id} not found in stream {}", self.name()))
+            Error::new(ErrorKind::NotFound, format!("Could not find shard {id} in stream {}.", self.key))
         })
     }
 }
@@ -157,7 +214,7 @@ pub struct Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stream").field(self.core.name()).field(&self.core.incarnation()).finish()
+        f.debug_tuple("Stream").field(self.core.key()).field(&self.core.incarnation()).finish()
     }
 }
 
@@ -165,6 +222,19 @@ impl Stream {
     /// What is known of it.
     pub fn info(&self) -> StreamInfo {
         self.core.info()
+    }
+    /// Its registered consumers, by name.
+    pub fn consumers(&self) -> Vec<ConsumerInfo> {
+        self.core.consumers().values().cloned().collect()
+    }
+    /// The registered consumer of that name. Errors: `NotFound`.
+    pub fn consumer(&self, name: &ConsumerName) -> Result<ConsumerInfo> {
+        self.core.consumers().get(name).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("Consumer {name} of stream {} not found.", self.core.key()),
+            )
+        })
     }
     /// Whether it was deleted.
     pub fn is_deleted(&self) -> bool {

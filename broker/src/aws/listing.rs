@@ -59,7 +59,7 @@ pub(crate) fn select(
     filter: ShardFilter,
     now: TimestampMs,
 ) -> Vec<Shard> {
-    let horizon = now.saturating_sub_ms(u64::from(stream.retention_hours) * HOUR_MS).max(stream.created);
+    let horizon = now.saturating_sub_ms(u64::from(stream.settings.retention_hours) * HOUR_MS).max(stream.created);
     let first = shards.iter().map(|shard| shard.created).min().unwrap_or(stream.created);
     let mut ends: HashMap<ShardId, TimestampMs> = HashMap::new();
     for child in &shards {
@@ -101,7 +101,8 @@ pub(crate) fn page_size(asked: Option<i32>, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_types::{HashKey, HashKeyRange, SequenceIndex, StreamIncarnation, StreamName};
+    use tidemill_engine::StreamSettings;
+    use tidemill_types::{AccountId, HashKey, HashKeyRange, SequenceIndex, StreamIncarnation, StreamKey, StreamName};
 
     const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -137,11 +138,12 @@ mod tests {
 
     fn stream() -> StreamInfo {
         StreamInfo {
-            name: StreamName::new("s").unwrap(),
+            key: StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new("s").unwrap()),
             incarnation: StreamIncarnation::new(1),
             created: TimestampMs::new(900),
-            retention_hours: 24,
             open_shards: 2,
+            consumers: 0,
+            settings: StreamSettings::default(),
         }
     }
 

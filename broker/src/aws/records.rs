@@ -140,7 +140,7 @@ pub(crate) async fn get_shard_iterator(
     let place = Place { shard, name: &name, account: state.account() };
     let position = place.position(&input, now)?;
     let stream =
-        state.engine().stream(&name).map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
+        state.engine().stream(&state.key(&name)).map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
     place.check_number(&stream, position)?;
     let resolved = stream.resolve(shard, position).await;
     let index = resolved.map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
@@ -262,7 +262,7 @@ fn open_iterated(state: &AwsState, input: &GetRecordsInput, from: &ShardIterator
         return Err(ApiError::invalid("The ShardIterator is of another stream than StreamARN."));
     }
     let gone = || shard_gone(from.shard, &from.stream, state.account());
-    match state.engine().stream(&from.stream) {
+    match state.engine().stream(&state.key(&from.stream)) {
         Ok(stream) if stream.info().incarnation == from.incarnation => Ok(stream),
         Ok(_) => Err(gone()),
         Err(error) => Err(error::of_shard(&error, from.shard, &from.stream, state.account())),

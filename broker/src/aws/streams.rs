@@ -9,7 +9,7 @@ use super::shape::{
     Nothing,
 };
 use super::{AwsState, Call};
-use tidemill_engine::{Stream, StreamInfo, StreamSpec};
+use tidemill_engine::{ConsumersOnDelete, Stream, StreamInfo, StreamSpec};
 use tidemill_types::limits::RECORD_BYTES_DEFAULT;
 use tidemill_types::{ShardId, StreamArn, StreamName};
 
@@ -50,7 +50,7 @@ impl Address {
 }
 
 fn described(state: &AwsState, info: StreamInfo) -> Described {
-    let arn = state.arn(&info.name);
+    let arn = state.arn(&info.key.name);
     Described { info, arn }
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn create_stream(call: Call, input: CreateStreamInput) -> Resul
     let name = StreamName::new(input.name.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::invalid(error.to_string()))?;
     let spec = StreamSpec { shard_count: asked_shards(&input)?, ..StreamSpec::default() };
-    let made = call.state.engine().create_stream(&name, spec).await;
+    let made = call.state.engine().create_stream(&call.state.key(&name), spec).await;
     made.map_err(|error| error::of_stream(&error, &name, call.state.account()))?;
     Ok(Nothing)
 }
@@ -88,7 +88,7 @@ fn asked_shards(input: &CreateStreamInput) -> Result<u32> {
 
 pub(crate) async fn delete_stream(call: Call, input: DeleteStreamInput) -> Result<Nothing> {
     let name = input.stream.resolve(&call.state)?;
-    let deleted = call.state.engine().delete_stream(&name).await;
+    let deleted = call.state.engine().delete_stream(&call.state.key(&name), ConsumersOnDelete::Refuse).await;
     deleted.map_err(|error| error::of_stream(&error, &name, call.state.account()))?;
     Ok(Nothing)
 }
@@ -127,9 +127,9 @@ pub(crate) async fn list_streams(call: Call, input: ListStreamsInput) -> Result<
             .transpose()
             .map_err(|error| ApiError::invalid(error.to_string()))?,
     };
-    let page = state.engine().list_streams(after.as_ref(), page_size(input.limit, STREAMS_PAGE_MAX));
+    let page = state.engine().list_streams(state.account(), after.as_ref(), page_size(input.limit, STREAMS_PAGE_MAX));
     let last = page.streams.last().filter(|_| page.more);
-    let next = last.map(|last| StreamPageToken { after: last.name.clone(), minted: now });
+    let next = last.map(|last| StreamPageToken { after: last.key.name.clone(), minted: now });
     let next_token = next.map(|next| state.tokens().seal_stream_page(&next));
     let streams = page.streams.into_iter().map(|info| described(state, info)).collect();
     Ok(ListStreamsOutput { streams, next_token })

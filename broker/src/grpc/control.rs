@@ -1,7 +1,7 @@
 //! Streams and shards: create, delete, describe, list.
 
 use super::told;
-use tidemill_engine::{Engine, Stream, StreamInfo, StreamSpec};
+use tidemill_engine::{ConsumersOnDelete, Engine, Stream, StreamInfo, StreamSettings, StreamSpec};
 use tidemill_proto::Error;
 use tidemill_proto::v1::control_server::Control;
 use tidemill_proto::v1::{
@@ -9,8 +9,8 @@ use tidemill_proto::v1::{
     DescribeStreamRequest, DescribeStreamResponse, ListShardsRequest, ListShardsResponse, ListStreamsRequest,
     ListStreamsResponse, Shard, StreamDescription,
 };
-use tidemill_types::StreamName;
 use tidemill_types::limits::RETENTION_HOURS_DEFAULT;
+use tidemill_types::{AccountId, StreamKey, StreamName};
 use tonic::{Request, Response, Status};
 
 const PAGE_DEFAULT: usize = 100;
@@ -18,15 +18,20 @@ const PAGE_MAX: usize = 1000;
 
 pub(crate) struct ControlService {
     engine: Engine,
+    account: AccountId,
 }
 
 impl ControlService {
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(super) fn new(engine: Engine, account: AccountId) -> Self {
+        Self { engine, account }
     }
 
     fn stream(&self, name: &str) -> Result<Stream, Error> {
-        self.engine.stream(&StreamName::new(name)?).map_err(|e| told(&e))
+        self.engine.stream(&self.key(name)?).map_err(|e| told(&e))
+    }
+
+    fn key(&self, name: &str) -> Result<StreamKey, Error> {
+        Ok(StreamKey::new(self.account.clone(), StreamName::new(name)?))
     }
 }
 
@@ -37,10 +42,11 @@ impl Control for ControlService {
         request: Request<CreateStreamRequest>,
     ) -> Result<Response<CreateStreamResponse>, Status> {
         let CreateStreamRequest { stream, shard_count, retention_hours } = request.into_inner();
-        let name = StreamName::new(&stream).map_err(Error::from)?;
+        let key = self.key(&stream)?;
         let retention_hours = if retention_hours == 0 { RETENTION_HOURS_DEFAULT } else { retention_hours };
-        let spec = StreamSpec { shard_count, retention_hours };
-        let made = self.engine.create_stream(&name, spec).await.map_err(|e| told(&e))?;
+        let settings = StreamSettings { retention_hours, ..StreamSettings::default() };
+        let spec = StreamSpec { shard_count, settings };
+        let made = self.engine.create_stream(&key, spec).await.map_err(|e| told(&e))?;
         Ok(Response::new(CreateStreamResponse { stream: Some(description(&made)) }))
     }
 
@@ -48,8 +54,8 @@ impl Control for ControlService {
         &self,
         request: Request<DeleteStreamRequest>,
     ) -> Result<Response<DeleteStreamResponse>, Status> {
-        let name = StreamName::new(&request.into_inner().stream).map_err(Error::from)?;
-        self.engine.delete_stream(&name).await.map_err(|e| told(&e))?;
+        let key = self.key(&request.into_inner().stream)?;
+        self.engine.delete_stream(&key, ConsumersOnDelete::Refuse).await.map_err(|e| told(&e))?;
         Ok(Response::new(DeleteStreamResponse {}))
     }
 
@@ -77,7 +83,7 @@ impl Control for ControlService {
                 return Err(Error::invalid(format!("limit must be at most {PAGE_MAX}, found {limit}")).into());
             }
         };
-        let page = self.engine.list_streams(after.as_ref(), limit);
+        let page = self.engine.list_streams(&self.account, after.as_ref(), limit);
         let streams = page.streams.iter().map(description).collect();
         Ok(Response::new(ListStreamsResponse { streams, more: page.more }))
     }
@@ -97,9 +103,9 @@ impl Control for ControlService {
 
 fn description(info: &StreamInfo) -> StreamDescription {
     StreamDescription {
-        stream: info.name.to_string(),
+        stream: info.key.name.to_string(),
         open_shards: info.open_shards,
-        retention_hours: info.retention_hours,
+        retention_hours: info.settings.retention_hours,
         created_ms: info.created.get(),
         incarnation: info.incarnation.get(),
     }

@@ -6,7 +6,7 @@ use tidemill_proto::convert::required;
 use tidemill_proto::v1;
 use tidemill_proto::v1::lease_server::Lease;
 use tidemill_proto::{Error, Result as Checked};
-use tidemill_types::{AppName, Checkpoint, LeaseEpoch, ShardId, StreamName, WorkerId};
+use tidemill_types::{AccountId, AppName, Checkpoint, LeaseEpoch, ShardId, StreamKey, StreamName, WorkerId};
 use tonic::{Request, Response, Status};
 
 /// Leases in one renewal: more than a worker can hold.
@@ -14,11 +14,24 @@ const RENEWALS_MAX: usize = 20_000;
 
 pub(crate) struct LeaseService {
     engine: Engine,
+    account: AccountId,
 }
 
 impl LeaseService {
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(super) fn new(engine: Engine, account: AccountId) -> Self {
+        Self { engine, account }
+    }
+
+    fn app_and_stream(&self, app: &str, stream: &str) -> Checked<(AppName, StreamKey)> {
+        Ok((AppName::new(app)?, StreamKey::new(self.account.clone(), StreamName::new(stream)?)))
+    }
+
+    fn held(&self, wire: &v1::HeldLease) -> Checked<HeldLease> {
+        Ok(HeldLease {
+            stream: StreamKey::new(self.account.clone(), StreamName::new(&wire.stream)?),
+            shard: ShardId::new(wire.shard)?,
+            epoch: LeaseEpoch::new(wire.epoch),
+        })
     }
 }
 
@@ -29,7 +42,7 @@ impl Lease for LeaseService {
         request: Request<v1::ListLeasesRequest>,
     ) -> Result<Response<v1::ListLeasesResponse>, Status> {
         let request = request.into_inner();
-        let (app, stream) = app_and_stream(&request.app, &request.stream)?;
+        let (app, stream) = self.app_and_stream(&request.app, &request.stream)?;
         let rows = self.engine.leases().list(&app, &stream).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::ListLeasesResponse { leases: rows.iter().map(row).collect() }))
     }
@@ -39,7 +52,7 @@ impl Lease for LeaseService {
         request: Request<v1::TakeLeaseRequest>,
     ) -> Result<Response<v1::TakeLeaseResponse>, Status> {
         let request = request.into_inner();
-        let (app, stream) = app_and_stream(&request.app, &request.stream)?;
+        let (app, stream) = self.app_and_stream(&request.app, &request.stream)?;
         let taken = self.engine.leases().take(&app, &stream, take(request)?).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::TakeLeaseResponse { lease: Some(row(&taken)) }))
     }
@@ -55,7 +68,7 @@ impl Lease for LeaseService {
                 Error::invalid(format!("at most {RENEWALS_MAX} leases can be renewed at once")).into()
             );
         }
-        let leases = request.leases.iter().map(held).collect::<Checked<Vec<_>>>()?;
+        let leases = request.leases.iter().map(|lease| self.held(lease)).collect::<Checked<Vec<_>>>()?;
         let lost = self.engine.leases().renew(&app, &worker, &leases).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::RenewLeasesResponse { lost: lost.iter().map(held_to_wire).collect() }))
     }
@@ -66,7 +79,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         let request = request.into_inner();
         let (app, worker) = app_and_worker(&request.app, &request.worker)?;
-        let lease = held(&required(request.lease, "lease")?)?;
+        let lease = self.held(&required(request.lease, "lease")?)?;
         self.engine.leases().release(&app, &worker, &lease).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::ReleaseLeaseResponse {}))
     }
@@ -77,15 +90,11 @@ impl Lease for LeaseService {
     ) -> Result<Response<v1::SetCheckpointResponse>, Status> {
         let request = request.into_inner();
         let (app, worker) = app_and_worker(&request.app, &request.worker)?;
-        let lease = held(&required(request.lease, "lease")?)?;
+        let lease = self.held(&required(request.lease, "lease")?)?;
         let checkpoint = Checkpoint::try_from(required(request.checkpoint, "checkpoint")?)?;
         self.engine.leases().checkpoint(&app, &worker, &lease, checkpoint).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::SetCheckpointResponse {}))
     }
-}
-
-fn app_and_stream(app: &str, stream: &str) -> Checked<(AppName, StreamName)> {
-    Ok((AppName::new(app)?, StreamName::new(stream)?))
 }
 
 fn app_and_worker(app: &str, worker: &str) -> Checked<(AppName, WorkerId)> {
@@ -103,16 +112,8 @@ fn take(request: v1::TakeLeaseRequest) -> Checked<TakeLease> {
     })
 }
 
-fn held(wire: &v1::HeldLease) -> Checked<HeldLease> {
-    Ok(HeldLease {
-        stream: StreamName::new(&wire.stream)?,
-        shard: ShardId::new(wire.shard)?,
-        epoch: LeaseEpoch::new(wire.epoch),
-    })
-}
-
 fn held_to_wire(held: &HeldLease) -> v1::HeldLease {
-    v1::HeldLease { stream: held.stream.to_string(), shard: held.shard.get(), epoch: held.epoch.get() }
+    v1::HeldLease { stream: held.stream.name.to_string(), shard: held.shard.get(), epoch: held.epoch.get() }
 }
 
 fn row(row: &LeaseRow) -> v1::LeaseRow {

@@ -14,6 +14,7 @@ use tidemill_proto::v1::control_server::ControlServer;
 use tidemill_proto::v1::data_server::DataServer;
 use tidemill_proto::v1::lease_server::LeaseServer;
 use tidemill_proto::{Error, ErrorKind};
+use tidemill_types::AccountId;
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -30,12 +31,12 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// All services as one router, and the switch that tells health watchers of the end.
-pub(crate) async fn routes(engine: &Engine, stopping: &CancellationToken) -> (Router, HealthSwitch) {
-    let control = ControlServer::new(control::ControlService::new(engine.clone()));
-    let data = DataServer::new(data::DataService::new(engine.clone(), stopping.clone()))
+pub(crate) async fn routes(engine: &Engine, account: &AccountId, stopping: &CancellationToken) -> (Router, HealthSwitch) {
+    let control = ControlServer::new(control::ControlService::new(engine.clone(), account.clone()));
+    let data = DataServer::new(data::DataService::new(engine.clone(), account.clone(), stopping.clone()))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-    let lease = LeaseServer::new(lease::LeaseService::new(engine.clone()))
+    let lease = LeaseServer::new(lease::LeaseService::new(engine.clone(), account.clone()))
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<Control>().await;
@@ -90,6 +91,7 @@ fn told(error: &tidemill_engine::Error) -> Error {
         Cause::NotFound => ErrorKind::NotFound,
         Cause::AlreadyExists => ErrorKind::AlreadyExists,
         Cause::Conflict => ErrorKind::Conflict,
+        Cause::Precondition | Cause::KeyNotFound | Cause::KeyUnusable | Cause::KeyDenied => ErrorKind::Invalid,
         Cause::ShardClosed => ErrorKind::ShardClosed,
         Cause::Throttled => ErrorKind::Throttled,
         Cause::Unavailable => ErrorKind::Unavailable,

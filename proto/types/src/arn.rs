@@ -1,7 +1,8 @@
-//! Amazon resource names of streams: parse and print agree.
+//! Amazon resource names of streams and their consumers: parse and print agree.
 
 use crate::error::{Error, Result};
-use crate::name::{AccountId, Region, StreamName};
+use crate::name::{AccountId, ConsumerName, Region, StreamName};
+use crate::stream_key::StreamKey;
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,6 +40,48 @@ impl FromStr for StreamArn {
     }
 }
 
+impl StreamArn {
+    /// The stream that is meant, if the region is this broker's.
+    pub fn key(&self) -> StreamKey {
+        StreamKey::new(self.account.clone(), self.stream.clone())
+    }
+}
+
+/// `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME/consumer/CONSUMER:SECONDS`; the seconds, when the consumer was registered,
+/// tell it from an earlier one of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConsumerArn {
+    /// The stream it reads.
+    pub stream: StreamArn,
+    /// Its name there.
+    pub consumer: ConsumerName,
+    /// When it was registered, in seconds since the epoch.
+    pub created_s: u64,
+}
+
+impl fmt::Display for ConsumerArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/consumer/{}:{}", self.stream, self.consumer, self.created_s)
+    }
+}
+
+impl FromStr for ConsumerArn {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::new(format!("not the ARN of a consumer: {text:?}"));
+        let (stream, rest) = text.split_once("/consumer/").ok_or_else(bad)?;
+        let (consumer, seconds) = rest.split_once(':').ok_or_else(bad)?;
+        if seconds.is_empty() || !seconds.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        Ok(Self {
+            stream: stream.parse()?,
+            consumer: ConsumerName::new(consumer)?,
+            created_s: seconds.parse().map_err(|_| bad())?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +94,21 @@ mod tests {
             ["", "arn:aws:kinesis:us-east-1:0:stream/s", "arn:aws:s3:us-east-1:000000000000:stream/s", "s1"]
         {
             assert!(bad.parse::<StreamArn>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn arns_of_consumers_print_as_they_parse() {
+        let text = "arn:aws:kinesis:us-east-1:000000000000:stream/s1/consumer/c1:1700000000";
+        assert_eq!(text.parse::<ConsumerArn>().unwrap().to_string(), text);
+        assert!(text.parse::<StreamArn>().is_err());
+        for bad in [
+            "",
+            "arn:aws:kinesis:us-east-1:000000000000:stream/s1",
+            &text.replace(":17", ":x"),
+            &text[..text.len() - 10],
+        ] {
+            assert!(bad.parse::<ConsumerArn>().is_err(), "{bad:?} was taken");
         }
     }
 }

@@ -16,9 +16,10 @@ mod record;
 mod sequence;
 mod shard;
 mod shard_map;
+mod stream_key;
 mod time;
 
-pub use arn::StreamArn;
+pub use arn::{ConsumerArn, StreamArn};
 pub use error::{Error, Result};
 pub use frame::{
     Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView,
@@ -26,9 +27,10 @@ pub use frame::{
 pub use hash_key::{HashKey, HashKeyRange};
 pub use incarnation::StreamIncarnation;
 pub use lease::{Checkpoint, LeaseEpoch, WorkerId};
-pub use name::{AccountId, AppName, Region, StreamName};
+pub use name::{AccountId, AppName, ConsumerName, Region, StreamName};
 pub use record::{PartitionKey, Record};
 pub use sequence::{Epoch, Position, SequenceIndex, SequenceNumber};
 pub use shard::{Shard, ShardId, ShardState};
 pub use shard_map::{ShardMap, ShardMapVersion};
+pub use stream_key::StreamKey;
 pub use time::{Clock, ManualClock, MonotonicMs, SystemClock, TimestampMs};

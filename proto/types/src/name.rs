@@ -61,9 +61,19 @@ name! {
     /// The name of a stream: 1 to 128 of `a-z A-Z 0-9 _ . -` (Kinesis). Cheap to clone.
     StreamName, "a stream name"
 }
+impl StreamName {
+    /// The first of all names in their order: `-`.
+    pub fn first() -> Self {
+        Self("-".into())
+    }
+}
 name! {
     /// The name of a consumer application, under which its workers share leases: 1 to 128 of `a-z A-Z 0-9 _ . -`.
     AppName, "an application name"
+}
+name! {
+    /// The name of a consumer with enhanced fan-out: 1 to 128 of `a-z A-Z 0-9 _ . -` (Kinesis).
+    ConsumerName, "a consumer name"
 }
 name! {
     /// A region name as it stands in ARNs, such as `us-east-1`.

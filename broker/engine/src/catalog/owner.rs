@@ -8,8 +8,11 @@
 //! A log that no committed shard knows is removed by the next recovery, so that a crash between two steps leaves
 //! nothing behind; the numbers of a failed attempt are not used again.
 
+use super::accounts::AccountInfo;
+use super::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
 use super::registry::Registry;
 use super::row;
+use super::settings::{StreamUpdate, Tags};
 use super::state::{CatalogState, Change, Counters};
 use super::streams::{plan_create, plan_delete};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,19 +21,29 @@ use crate::shard::handle::ShardHandle;
 use crate::shared::Shared;
 use crate::store::Verdict;
 use crate::store::writer::Metadata;
-use crate::stream::{ShardSet, StreamCore, StreamInfo, StreamSpec};
+use crate::stream::{Consumers, Scaled, ShardSet, StreamCore, StreamInfo, StreamSpec, Updated};
 use std::sync::Arc;
 use tidemill_storage::{LogId, ShardLog, Storage};
-use tidemill_types::StreamName;
+use tidemill_types::{AccountId, ConsumerName, HashKey, ShardId, StreamKey};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 /// Verbs that may wait for their turn.
 const QUEUE_MAX: usize = 256;
 
+type Done<T> = oneshot::Sender<Result<T>>;
+
 enum Verb {
-    Create(StreamName, StreamSpec, oneshot::Sender<Result<StreamInfo>>),
-    Delete(StreamName, oneshot::Sender<Result<()>>),
+    Create(StreamKey, StreamSpec, Done<StreamInfo>),
+    Delete(StreamKey, ConsumersOnDelete, Done<()>),
+    Update(StreamKey, StreamUpdate, Done<Updated>),
+    Split(StreamKey, ShardId, HashKey, Done<()>),
+    Merge(StreamKey, ShardId, ShardId, Done<()>),
+    Scale(StreamKey, u32, Done<Scaled>),
+    RegisterConsumer(StreamKey, ConsumerName, Tags, Done<ConsumerInfo>),
+    UpdateConsumer(StreamKey, ConsumerName, ConsumerUpdate, Done<()>),
+    DeregisterConsumer(StreamKey, ConsumerName, Done<()>),
+    SetCommitment(AccountId, bool, Done<AccountInfo>),
 }
 
 /// Sends verbs to the owner; it ends when the last one is gone.
@@ -48,28 +61,63 @@ fn cut_short<T>(_: T) -> Error {
 }
 
 impl Catalog {
-    pub(crate) async fn create(&self, name: StreamName, spec: StreamSpec) -> Result<StreamInfo> {
+    async fn ask<T>(&self, verb: impl FnOnce(Done<T>) -> Verb) -> Result<T> {
         let (done, outcome) = oneshot::channel();
-        self.verbs.send(Verb::Create(name, spec, done)).await.map_err(stopped)?;
+        self.verbs.send(verb(done)).await.map_err(stopped)?;
         outcome.await.map_err(cut_short)?
     }
-    pub(crate) async fn delete(&self, name: StreamName) -> Result<()> {
-        let (done, outcome) = oneshot::channel();
-        self.verbs.send(Verb::Delete(name, done)).await.map_err(stopped)?;
-        outcome.await.map_err(cut_short)?
+    pub(crate) async fn create(&self, key: StreamKey, spec: StreamSpec) -> Result<StreamInfo> {
+        self.ask(|done| Verb::Create(key, spec, done)).await
+    }
+    pub(crate) async fn delete(&self, key: StreamKey, consumers: ConsumersOnDelete) -> Result<()> {
+        self.ask(|done| Verb::Delete(key, consumers, done)).await
+    }
+    pub(crate) async fn update(&self, key: StreamKey, update: StreamUpdate) -> Result<Updated> {
+        self.ask(|done| Verb::Update(key, update, done)).await
+    }
+    pub(crate) async fn split(&self, key: StreamKey, shard: ShardId, at: HashKey) -> Result<()> {
+        self.ask(|done| Verb::Split(key, shard, at, done)).await
+    }
+    pub(crate) async fn merge(&self, key: StreamKey, shard: ShardId, adjacent: ShardId) -> Result<()> {
+        self.ask(|done| Verb::Merge(key, shard, adjacent, done)).await
+    }
+    pub(crate) async fn scale(&self, key: StreamKey, target: u32) -> Result<Scaled> {
+        self.ask(|done| Verb::Scale(key, target, done)).await
+    }
+    pub(crate) async fn register_consumer(
+        &self,
+        key: StreamKey,
+        name: ConsumerName,
+        tags: Tags,
+    ) -> Result<ConsumerInfo> {
+        self.ask(|done| Verb::RegisterConsumer(key, name, tags, done)).await
+    }
+    pub(crate) async fn update_consumer(
+        &self,
+        key: StreamKey,
+        name: ConsumerName,
+        update: ConsumerUpdate,
+    ) -> Result<()> {
+        self.ask(|done| Verb::UpdateConsumer(key, name, update, done)).await
+    }
+    pub(crate) async fn deregister_consumer(&self, key: StreamKey, name: ConsumerName) -> Result<()> {
+        self.ask(|done| Verb::DeregisterConsumer(key, name, done)).await
+    }
+    pub(crate) async fn set_commitment(&self, account: AccountId, enabled: bool) -> Result<AccountInfo> {
+        self.ask(|done| Verb::SetCommitment(account, enabled, done)).await
     }
 }
 
 /// The state and all that a verb touches.
 pub(crate) struct Owner {
     verbs: mpsc::Receiver<Verb>,
-    state: CatalogState,
+    pub(super) state: CatalogState,
     /// The counters as the store has them; the state may have skipped some.
     stored: Counters,
-    shared: Arc<Shared>,
-    storage: Arc<Storage>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) storage: Arc<Storage>,
     metadata: Metadata,
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     leases: Arc<LeaseTable>,
 }
 
@@ -99,22 +147,43 @@ impl Owner {
                 verb = self.verbs.recv() => verb,
                 _ = closing.wait_for(|closing| *closing) => None,
             };
-            // a caller that went away does not mind
             match verb {
                 None => return,
-                Some(Verb::Create(name, spec, done)) => {
-                    let _ = done.send(self.create(&name, spec).await);
-                }
-                Some(Verb::Delete(name, done)) => {
-                    let _ = done.send(self.delete(&name).await);
-                }
+                Some(verb) => self.act(verb).await,
             }
         }
     }
 
-    async fn create(&mut self, name: &StreamName, spec: StreamSpec) -> Result<StreamInfo> {
+    /// Runs one verb and answers it; a caller that went away does not mind.
+    async fn act(&mut self, verb: Verb) {
+        fn answer<T>(done: Done<T>, outcome: Result<T>) {
+            let _ = done.send(outcome);
+        }
+        match verb {
+            Verb::Create(key, spec, done) => answer(done, self.create(&key, spec).await),
+            Verb::Delete(key, consumers, done) => answer(done, self.delete(&key, consumers).await),
+            Verb::Update(key, update, done) => answer(done, self.update(&key, update).await),
+            Verb::Split(key, shard, at, done) => answer(done, self.split(&key, shard, at).await),
+            Verb::Merge(key, shard, adjacent, done) => answer(done, self.merge(&key, shard, adjacent).await),
+            Verb::Scale(key, target, done) => answer(done, self.scale(&key, target).await),
+            Verb::RegisterConsumer(key, name, tags, done) => {
+                answer(done, self.register_consumer(&key, name, tags).await);
+            }
+            Verb::UpdateConsumer(key, name, update, done) => {
+                answer(done, self.update_consumer(&key, &name, update).await);
+            }
+            Verb::DeregisterConsumer(key, name, done) => {
+                answer(done, self.deregister_consumer(&key, &name).await);
+            }
+            Verb::SetCommitment(account, enabled, done) => {
+                answer(done, self.set_commitment(&account, enabled).await);
+            }
+        }
+    }
+
+    async fn create(&mut self, name: &StreamKey, spec: StreamSpec) -> Result<StreamInfo> {
         let now = self.shared.clock().now();
-        let changes = plan_create(&self.state, name, spec, now, self.shared.settings().shards_max)?;
+        let changes = plan_create(&self.state, name, &spec, now, self.shared.settings().shards_max)?;
         let ids: Vec<LogId> = changes
             .iter()
             .filter_map(|change| match change {
@@ -142,7 +211,7 @@ impl Owner {
         Ok(info)
     }
 
-    async fn delete(&mut self, name: &StreamName) -> Result<()> {
+    async fn delete(&mut self, name: &StreamKey, _consumers: ConsumersOnDelete) -> Result<()> {
         let changes = plan_delete(&self.state, name)?;
         let incarnation = self.state.stream(name).map(|row| row.incarnation);
         let incarnation = incarnation.expect("the plan found the stream");
@@ -159,7 +228,7 @@ impl Owner {
         Ok(())
     }
 
-    async fn commit(&mut self, changes: &[Change]) -> Result<()> {
+    pub(super) async fn commit(&mut self, changes: &[Change]) -> Result<()> {
         let batch = row::batch(&self.state, changes, self.stored);
         match self.metadata.commit(batch).await? {
             Verdict::Done => {
@@ -179,7 +248,7 @@ impl Owner {
     }
 
     /// Unlinks files, so it works on a thread that may block.
-    async fn drop_logs(&self, ids: Vec<LogId>) {
+    pub(super) async fn drop_logs(&self, ids: Vec<LogId>) {
         let storage = Arc::clone(&self.storage);
         let dropped =
             tokio::task::spawn_blocking(move || ids.into_iter().for_each(|id| storage.delete_log(id)));
@@ -192,7 +261,7 @@ impl Owner {
 /// The stream as the data verbs see it, over logs that storage has.
 pub(crate) fn open_stream(
     state: &CatalogState,
-    name: &StreamName,
+    name: &StreamKey,
     shared: &Arc<Shared>,
     storage: &Storage,
 ) -> Result<Arc<StreamCore>> {
@@ -206,5 +275,5 @@ pub(crate) fn open_stream(
         })?;
         handles.push(Arc::new(ShardHandle::new(name, entry.shard.clone(), log, Arc::clone(shared))));
     }
-    Ok(Arc::new(StreamCore::new(row.clone(), ShardSet::new(map, handles))))
+    Ok(Arc::new(StreamCore::new(row.clone(), ShardSet::new(map, handles), Consumers::new())))
 }

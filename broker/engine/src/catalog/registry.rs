@@ -1,5 +1,7 @@
 //! What the data verbs see of the catalog: the streams that are there now, by name.
 
+use super::accounts::AccountInfo;
+use super::settings::StreamMode;
 use super::streams::not_found;
 use crate::error::Result;
 use crate::shard::handle::ShardHandle;
@@ -8,38 +10,64 @@ use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use tidemill_types::StreamName;
+use tidemill_types::{AccountId, StreamKey, StreamName};
 
-/// The streams by name. Locks are held for moments only.
+type Streams = BTreeMap<StreamKey, Arc<StreamCore>>;
+
+/// The streams by account and name. Locks are held for moments only.
 #[derive(Default)]
 pub(crate) struct Registry {
-    streams: RwLock<BTreeMap<StreamName, Arc<StreamCore>>>,
+    streams: RwLock<Streams>,
+}
+
+/// The streams of an account with names above `after`, ascending.
+fn of_account<'a>(
+    streams: &'a Streams,
+    account: &AccountId,
+    after: Option<&StreamName>,
+) -> impl Iterator<Item = (&'a StreamKey, &'a Arc<StreamCore>)> {
+    let account = account.clone();
+    let from = match after {
+        Some(name) => Bound::Excluded(StreamKey::new(account.clone(), name.clone())),
+        None => Bound::Included(StreamKey::new(account.clone(), StreamName::first())),
+    };
+    streams.range((from, Bound::Unbounded)).take_while(move |(key, _)| key.account == account)
 }
 
 impl Registry {
     pub(crate) fn insert(&self, stream: Arc<StreamCore>) {
-        self.streams.write().insert(stream.name().clone(), stream);
+        self.streams.write().insert(stream.key().clone(), stream);
     }
     /// Takes the stream out and marks it deleted; whoever waits on it is woken.
-    pub(crate) fn remove(&self, name: &StreamName) -> Option<Arc<StreamCore>> {
+    pub(crate) fn remove(&self, name: &StreamKey) -> Option<Arc<StreamCore>> {
         let removed = self.streams.write().remove(name);
         if let Some(stream) = &removed {
             stream.mark_deleted();
         }
         removed
     }
-    pub(crate) fn get(&self, name: &StreamName) -> Result<Arc<StreamCore>> {
+    pub(crate) fn get(&self, name: &StreamKey) -> Result<Arc<StreamCore>> {
         self.streams.read().get(name).cloned().ok_or_else(|| not_found(name))
     }
-    /// Streams with names above `after`, ascending.
-    pub(crate) fn page(&self, after: Option<&StreamName>, limit: usize) -> StreamPage {
+    /// Streams of an account with names above `after`, ascending.
+    pub(crate) fn page(&self, account: &AccountId, after: Option<&StreamName>, limit: usize) -> StreamPage {
         let streams = self.streams.read();
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest =
-            streams.range::<StreamName, _>((from, Bound::Unbounded)).map(|(_, stream)| stream.info());
+        let mut rest = of_account(&streams, account, after).map(|(_, stream)| stream.info());
         let page: Vec<StreamInfo> = rest.by_ref().take(limit).collect();
         let more = rest.next().is_some();
         StreamPage { streams: page, more }
+    }
+    /// What an account has.
+    pub(crate) fn account(&self, account: &AccountId) -> AccountInfo {
+        let streams = self.streams.read();
+        let mut found = AccountInfo::default();
+        for (_, stream) in of_account(&streams, account, None) {
+            let info = stream.info();
+            found.streams += 1;
+            found.open_shards += info.open_shards;
+            found.on_demand_streams += u32::from(info.settings.mode == StreamMode::OnDemand);
+        }
+        found
     }
     /// All streams there are.
     pub(crate) fn all(&self) -> Vec<Arc<StreamCore>> {

@@ -1,5 +1,6 @@
 //! How the catalog is written down: one row for each stream, each shard, and the counters. FORMAT.md lists the fields.
 
+use super::settings_row;
 use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::row::{RowReader, RowWriter};
@@ -7,8 +8,8 @@ use crate::store::{Batch, Expect, Store};
 use bytes::{BufMut, Bytes, BytesMut};
 use tidemill_storage::LogId;
 use tidemill_types::{
-    HashKey, HashKeyRange, SequenceIndex, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation,
-    StreamName, TimestampMs,
+    AccountId, HashKey, HashKeyRange, SequenceIndex, Shard, ShardId, ShardMapVersion, ShardState,
+    StreamIncarnation, StreamKey, StreamName, TimestampMs,
 };
 
 const COUNTERS_KEY: &[u8] = b"catalog/counters";
@@ -18,8 +19,8 @@ const VERSION: u8 = 1;
 /// Stands for "no parent": shard ids have 31 bits.
 const NO_SHARD: u32 = u32::MAX;
 
-fn stream_key(name: &StreamName) -> Bytes {
-    [STREAM_PREFIX, name.as_str().as_bytes()].concat().into()
+fn stream_key(key: &StreamKey) -> Bytes {
+    [STREAM_PREFIX, key.account.as_str().as_bytes(), b"/", key.name.as_str().as_bytes()].concat().into()
 }
 
 /// Big-endian, so that the shards of a stream lie together and in order.
@@ -35,12 +36,9 @@ fn encode_counters(counters: Counters) -> Bytes {
 }
 
 fn encode_stream(row: &StreamRow) -> Bytes {
-    RowWriter::new(VERSION)
-        .u64(row.incarnation.get())
-        .u64(row.created.get())
-        .u32(row.retention_hours)
-        .u64(row.map_version.get())
-        .finish()
+    let row_of =
+        RowWriter::new(VERSION).u64(row.incarnation.get()).u64(row.created.get()).u64(row.map_version.get());
+    settings_row::write(row_of, &row.settings).finish()
 }
 
 fn encode_shard(row: &ShardRow) -> Bytes {
@@ -69,7 +67,7 @@ pub(crate) fn batch(state: &CatalogState, changes: &[Change], stored: Counters) 
     };
     let changes = changes.iter().map(|change| match change {
         Change::Counters(counters) => (Bytes::from_static(COUNTERS_KEY), Some(encode_counters(*counters))),
-        Change::Stream(row) => (stream_key(&row.name), Some(encode_stream(row))),
+        Change::Stream(row) => (stream_key(&row.key), Some(encode_stream(row))),
         Change::StreamGone(name) => (stream_key(name), None),
         Change::Shard(incarnation, row) => (shard_key(*incarnation, row.shard.id), Some(encode_shard(row))),
         Change::ShardGone(incarnation, id) => (shard_key(*incarnation, *id), None),
@@ -103,13 +101,16 @@ fn decode_counters(bytes: &[u8]) -> Result<Counters> {
 
 fn decode_stream(key: &[u8], bytes: &[u8]) -> Result<StreamRow> {
     let mut row = RowReader::new("row of a stream", bytes, VERSION)?;
-    let name = std::str::from_utf8(&key[STREAM_PREFIX.len()..]).map_err(|e| row.damaged(e))?;
+    let tail = std::str::from_utf8(&key[STREAM_PREFIX.len()..]).map_err(|e| row.damaged(e))?;
+    let (account, name) = tail.split_once('/').ok_or_else(|| row.damaged("its key names no account"))?;
+    let account = AccountId::new(account).map_err(|e| row.damaged(e))?;
+    let name = StreamName::new(name).map_err(|e| row.damaged(e))?;
     let stream = StreamRow {
-        name: StreamName::new(name).map_err(|e| row.damaged(e))?,
+        key: StreamKey::new(account, name),
         incarnation: StreamIncarnation::new(row.u64()?),
         created: TimestampMs::new(row.u64()?),
-        retention_hours: row.u32()?,
         map_version: ShardMapVersion::new(row.u64()?),
+        settings: settings_row::read(&mut row)?,
     };
     row.finish()?;
     Ok(stream)

@@ -5,33 +5,20 @@
 //!
 //! Not here: disks, tasks, what a shard does with records.
 
+use super::settings::StreamSettings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::StreamInfo;
 use std::collections::BTreeMap;
 use tidemill_storage::LogId;
-use tidemill_types::{Shard, ShardId, ShardMap, ShardMapVersion, StreamIncarnation, StreamName, TimestampMs};
+use tidemill_types::{Shard, ShardId, ShardMap, ShardMapVersion, StreamIncarnation, StreamKey, TimestampMs};
 
 /// One stream, without its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamRow {
-    pub(crate) name: StreamName,
+    pub(crate) key: StreamKey,
     pub(crate) incarnation: StreamIncarnation,
     pub(crate) created: TimestampMs,
-    pub(crate) retention_hours: u32,
     pub(crate) map_version: ShardMapVersion,
-}
-
-impl StreamRow {
-    /// What users are told of it.
-    pub(crate) fn info(&self, open_shards: u32) -> StreamInfo {
-        StreamInfo {
-            name: self.name.clone(),
-            incarnation: self.incarnation,
-            created: self.created,
-            retention_hours: self.retention_hours,
-            open_shards,
-        }
-    }
+    pub(crate) settings: StreamSettings,
 }
 
 /// One shard and the log that holds its records.
@@ -56,7 +43,7 @@ pub(crate) enum Change {
     /// This stream is there, or is now like this.
     Stream(StreamRow),
     /// The stream is gone.
-    StreamGone(StreamName),
+    StreamGone(StreamKey),
     /// This shard is there, or is now like this.
     Shard(StreamIncarnation, ShardRow),
     /// The shard is gone, with its stream.
@@ -67,7 +54,7 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CatalogState {
     counters: Counters,
-    streams: BTreeMap<StreamName, StreamRow>,
+    streams: BTreeMap<StreamKey, StreamRow>,
     shards: BTreeMap<(StreamIncarnation, ShardId), ShardRow>,
 }
 
@@ -89,7 +76,7 @@ impl CatalogState {
                 self.counters.next_log = self.counters.next_log.max(counters.next_log);
             }
             Change::Stream(row) => {
-                self.streams.insert(row.name.clone(), row);
+                self.streams.insert(row.key.clone(), row);
             }
             Change::StreamGone(name) => {
                 self.streams.remove(&name);
@@ -106,7 +93,7 @@ impl CatalogState {
     pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
-    pub(crate) fn stream(&self, name: &StreamName) -> Option<&StreamRow> {
+    pub(crate) fn stream(&self, name: &StreamKey) -> Option<&StreamRow> {
         self.streams.get(name)
     }
     pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamRow> {
@@ -130,7 +117,7 @@ impl CatalogState {
     pub(crate) fn map(&self, stream: &StreamRow) -> Result<ShardMap> {
         let shards = self.shards(stream.incarnation).map(|row| row.shard.clone());
         ShardMap::new(stream.map_version, shards).map_err(|e| {
-            Error::caused(ErrorKind::Damaged, format!("the catalog's shards of stream {}", stream.name), e)
+            Error::caused(ErrorKind::Damaged, format!("the catalog's shards of stream {}", stream.key), e)
         })
     }
     /// Whether what the rows say fits together: each stream's open shards tile the hash space, every shard has a stream,
@@ -143,7 +130,7 @@ impl CatalogState {
             self.map(stream)?;
             let incarnation = stream.incarnation;
             if incarnation.get() >= self.counters.next_incarnation || !known.insert(incarnation) {
-                return damaged(format!("stream {} has the incarnation {}", stream.name, incarnation.get()));
+                return damaged(format!("stream {} has the incarnation {}", stream.key, incarnation.get()));
             }
         }
         let mut logs = std::collections::HashSet::new();

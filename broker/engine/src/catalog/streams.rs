@@ -6,20 +6,20 @@ use crate::stream::StreamSpec;
 use tidemill_storage::LogId;
 use tidemill_types::limits::{RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_PER_STREAM_MAX};
 use tidemill_types::{
-    HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation, StreamName, TimestampMs,
+    HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation, StreamKey, TimestampMs,
 };
 
 /// A new stream whose shards share the hash space equally. `shards_max` bounds the shards of all streams.
 pub(crate) fn plan_create(
     state: &CatalogState,
-    name: &StreamName,
-    spec: StreamSpec,
+    name: &StreamKey,
+    spec: &StreamSpec,
     now: TimestampMs,
     shards_max: u32,
 ) -> Result<Vec<Change>> {
     check_spec(spec)?;
     if state.stream(name).is_some() {
-        return Err(Error::new(ErrorKind::AlreadyExists, format!("stream {name} already exists")));
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("Stream {name} already exists.")));
     }
     let shards = state.shard_count() as u64 + u64::from(spec.shard_count);
     if shards > u64::from(shards_max) {
@@ -33,11 +33,11 @@ pub(crate) fn plan_create(
     let counters =
         Counters { next_incarnation: next_incarnation + 1, next_log: next_log + u64::from(spec.shard_count) };
     let row = StreamRow {
-        name: name.clone(),
+        key: name.clone(),
         incarnation,
         created: now,
-        retention_hours: spec.retention_hours,
         map_version: ShardMapVersion::default().next(),
+        settings: spec.settings.clone(),
     };
     let shards = (0..).zip(HashKeyRange::uniform(spec.shard_count)).map(|(id, range)| {
         let shard = Shard {
@@ -53,15 +53,15 @@ pub(crate) fn plan_create(
     Ok([Change::Counters(counters), Change::Stream(row)].into_iter().chain(shards).collect())
 }
 
-fn check_spec(spec: StreamSpec) -> Result<()> {
+fn check_spec(spec: &StreamSpec) -> Result<()> {
     if !(1..=SHARDS_PER_STREAM_MAX).contains(&spec.shard_count) {
         let message = format!("a stream has 1 to {SHARDS_PER_STREAM_MAX} shards, found {}", spec.shard_count);
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    if !(RETENTION_HOURS_MIN..=RETENTION_HOURS_MAX).contains(&spec.retention_hours) {
+    if !(RETENTION_HOURS_MIN..=RETENTION_HOURS_MAX).contains(&spec.settings.retention_hours) {
         let message = format!(
             "a stream keeps records for {RETENTION_HOURS_MIN} to {RETENTION_HOURS_MAX} hours, found {}",
-            spec.retention_hours
+            spec.settings.retention_hours
         );
         return Err(Error::new(ErrorKind::Invalid, message));
     }
@@ -69,7 +69,7 @@ fn check_spec(spec: StreamSpec) -> Result<()> {
 }
 
 /// The stream and all its shards go.
-pub(crate) fn plan_delete(state: &CatalogState, name: &StreamName) -> Result<Vec<Change>> {
+pub(crate) fn plan_delete(state: &CatalogState, name: &StreamKey) -> Result<Vec<Change>> {
     let stream = state.stream(name).ok_or_else(|| not_found(name))?;
     let shards =
         state.shards(stream.incarnation).map(|row| Change::ShardGone(stream.incarnation, row.shard.id));
@@ -77,6 +77,6 @@ pub(crate) fn plan_delete(state: &CatalogState, name: &StreamName) -> Result<Vec
 }
 
 /// The error for a name that no stream has.
-pub(crate) fn not_found(name: &StreamName) -> Error {
-    Error::new(ErrorKind::NotFound, format!("stream {name} not found"))
+pub(crate) fn not_found(name: &StreamKey) -> Error {
+    Error::new(ErrorKind::NotFound, format!("Stream {name} not found."))
 }

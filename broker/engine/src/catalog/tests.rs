@@ -1,6 +1,7 @@
 //! The catalog as a value: whatever is created and deleted, it fits together, and its rows say the same as it does.
 
 use super::row;
+use super::settings::StreamSettings;
 use super::state::{CatalogState, Change, ShardRow};
 use super::streams::{plan_create, plan_delete};
 use crate::error::ErrorKind;
@@ -9,12 +10,12 @@ use crate::store::{Store, Verdict};
 use crate::stream::StreamSpec;
 use proptest::prelude::*;
 use std::collections::HashSet;
-use tidemill_types::{SequenceIndex, ShardId, ShardState, StreamName, TimestampMs};
+use tidemill_types::{AccountId, SequenceIndex, ShardId, ShardState, StreamKey, StreamName, TimestampMs};
 
 const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
-fn name(n: u8) -> StreamName {
-    StreamName::new(&format!("stream-{n}")).unwrap()
+fn name(n: u8) -> StreamKey {
+    StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new(&format!("stream-{n}")).unwrap())
 }
 
 fn spec(shard_count: u32) -> StreamSpec {
@@ -22,7 +23,7 @@ fn spec(shard_count: u32) -> StreamSpec {
 }
 
 fn create(state: &mut CatalogState, stream: u8, shards: u32) {
-    let changes = plan_create(state, &name(stream), spec(shards), NOW, 1000).unwrap();
+    let changes = plan_create(state, &name(stream), &spec(shards), NOW, 1000).unwrap();
     changes.into_iter().for_each(|change| state.apply(change));
 }
 
@@ -30,15 +31,16 @@ fn create(state: &mut CatalogState, stream: u8, shards: u32) {
 fn a_plan_refuses_what_breaks_a_limit() {
     let mut state = CatalogState::default();
     create(&mut state, 0, 3);
-    let kind = |n, spec| plan_create(&state, &name(n), spec, NOW, 10).unwrap_err().kind();
+    let kind = |n, spec| plan_create(&state, &name(n), &spec, NOW, 10).unwrap_err().kind();
     assert_eq!(kind(0, spec(1)), ErrorKind::AlreadyExists);
     assert_eq!(kind(1, spec(0)), ErrorKind::Invalid);
     assert_eq!(kind(1, spec(10_001)), ErrorKind::Invalid);
     assert_eq!(kind(1, spec(8)), ErrorKind::Throttled);
     for retention_hours in [23, 8_761] {
-        assert_eq!(kind(1, StreamSpec { shard_count: 1, retention_hours }), ErrorKind::Invalid);
+        let settings = StreamSettings { retention_hours, ..StreamSettings::default() };
+        assert_eq!(kind(1, StreamSpec { shard_count: 1, settings }), ErrorKind::Invalid);
     }
-    assert!(plan_create(&state, &name(1), spec(7), NOW, 10).is_ok());
+    assert!(plan_create(&state, &name(1), &spec(7), NOW, 10).is_ok());
     assert_eq!(plan_delete(&state, &name(9)).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
@@ -55,7 +57,7 @@ fn a_closed_shard_and_its_children_survive_being_written_down() {
     child.id = ShardId::new(1).unwrap();
     child.parent = Some(parent.shard.id);
     child.state = ShardState::Open;
-    let mut changes = plan_create(&CatalogState::default(), &name(0), spec(1), NOW, 10).unwrap();
+    let mut changes = plan_create(&CatalogState::default(), &name(0), &spec(1), NOW, 10).unwrap();
     let mut counters = state.counters();
     counters.next_log += 1;
     changes[0] = Change::Counters(counters);
@@ -75,7 +77,7 @@ fn a_closed_shard_and_its_children_survive_being_written_down() {
 #[test]
 fn a_catalog_with_a_hole_is_told_as_damaged() {
     let mut store = MemoryStore::default();
-    let changes = plan_create(&CatalogState::default(), &name(0), spec(3), NOW, 10).unwrap();
+    let changes = plan_create(&CatalogState::default(), &name(0), &spec(3), NOW, 10).unwrap();
     let batch = row::batch(&CatalogState::default(), &changes[..4], CatalogState::default().counters());
     store.commit(&[batch]).unwrap();
     assert_eq!(row::load(&store).unwrap_err().kind(), ErrorKind::Damaged);
@@ -93,7 +95,7 @@ proptest! {
         let (mut incarnations, mut logs) = (HashSet::new(), HashSet::new());
         for (stream, shards, reopen) in verbs {
             let plan = match shards {
-                Some(count) => plan_create(&state, &name(stream), spec(count), NOW, 1000),
+                Some(count) => plan_create(&state, &name(stream), &spec(count), NOW, 1000),
                 None => plan_delete(&state, &name(stream)),
             };
             let Ok(changes) = plan else { continue };

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tidemill_types::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tidemill_types::{
-    AppName, Checkpoint, LeaseEpoch, MonotonicMs, Shard, ShardId, StreamIncarnation, StreamName, WorkerId,
+    AppName, Checkpoint, LeaseEpoch, MonotonicMs, Shard, ShardId, StreamIncarnation, StreamKey, WorkerId,
 };
 
 /// Leases of all applications and streams together.
@@ -55,7 +55,7 @@ pub struct TakeLease {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HeldLease {
     /// The stream.
-    pub stream: StreamName,
+    pub stream: StreamKey,
     /// The shard.
     pub shard: ShardId,
     /// The epoch it was taken under.
@@ -127,11 +127,11 @@ impl LeaseTable {
     /// One row for each shard of the stream, by shard, made up where nobody has taken the lease yet.
     ///
     /// Errors: `NotFound`, `Unavailable`.
-    pub async fn list(&self, app: &AppName, stream: &StreamName) -> Result<Vec<LeaseRow>> {
+    pub async fn list(&self, app: &AppName, stream: &StreamKey) -> Result<Vec<LeaseRow>> {
         self.shared.metrics().note(self.list_now(app, stream))
     }
 
-    fn list_now(&self, app: &AppName, stream: &StreamName) -> Result<Vec<LeaseRow>> {
+    fn list_now(&self, app: &AppName, stream: &StreamKey) -> Result<Vec<LeaseRow>> {
         self.shared.check_open()?;
         let core = self.registry.get(stream)?;
         let (now, set) = (self.now(), core.shard_set());
@@ -146,11 +146,11 @@ impl LeaseTable {
     ///
     /// Errors: `NotFound`; `Conflict` if the epoch is not the expected one or another worker holds the lease; `Invalid`;
     /// `Throttled` at the limit of all leases; `Unavailable`, `UnknownOutcome`.
-    pub async fn take(&self, app: &AppName, stream: &StreamName, request: TakeLease) -> Result<LeaseRow> {
+    pub async fn take(&self, app: &AppName, stream: &StreamKey, request: TakeLease) -> Result<LeaseRow> {
         self.shared.metrics().note(self.take_now(app, stream, &request).await)
     }
 
-    async fn take_now(&self, app: &AppName, stream: &StreamName, request: &TakeLease) -> Result<LeaseRow> {
+    async fn take_now(&self, app: &AppName, stream: &StreamKey, request: &TakeLease) -> Result<LeaseRow> {
         self.shared.check_open()?;
         if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&request.lease_ms) {
             let message = format!(

@@ -14,12 +14,12 @@ use crate::shared::{Shared, closing};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidemill_storage::ShardLog;
-use tidemill_types::{Frame, SequenceIndex, Shard, StreamName};
+use tidemill_types::{Frame, SequenceIndex, Shard, StreamKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// One shard of one stream.
 pub(crate) struct ShardHandle {
-    stream: StreamName,
+    stream: StreamKey,
     shard: Shard,
     log: ShardLog,
     shared: Arc<Shared>,
@@ -37,7 +37,7 @@ pub(crate) struct ShardHandle {
 type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl ShardHandle {
-    pub(crate) fn new(stream: &StreamName, shard: Shard, log: ShardLog, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(stream: &StreamKey, shard: Shard, log: ShardLog, shared: Arc<Shared>) -> Self {
         let tail = Arc::new(watch::Sender::new(log.marks().durable()));
         let waker = Arc::clone(&tail);
         log.watch(Arc::new(move |durable| {
@@ -153,8 +153,8 @@ impl ShardHandle {
 }
 
 /// The error of every verb on a stream that was deleted.
-pub(crate) fn gone(stream: &StreamName) -> Error {
-    Error::new(ErrorKind::NotFound, format!("stream {stream} not found: it was deleted"))
+pub(crate) fn gone(stream: &StreamKey) -> Error {
+    Error::new(ErrorKind::NotFound, format!("Stream {stream} not found."))
 }
 
 #[cfg(test)]

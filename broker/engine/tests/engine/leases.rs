@@ -1,7 +1,7 @@
 //! Leases: taken, renewed, lost, given back; checkpoints that only their holder moves, and only forward.
 
 use crate::support::{Broker, named, record, shard};
-use tidemill_engine::{Error, ErrorKind, HeldLease, LeaseRow, Steal, TakeLease};
+use tidemill_engine::{ConsumersOnDelete, Error, ErrorKind, HeldLease, LeaseRow, Steal, TakeLease};
 use tidemill_types::{AppName, Checkpoint, LeaseEpoch, SequenceNumber, WorkerId};
 
 const LEASE_MS: u64 = 10_000;
@@ -216,7 +216,7 @@ async fn after_a_restart_leases_and_checkpoints_are_there_and_holders_have_a_ful
 async fn the_leases_of_a_deleted_stream_go_with_it() {
     let broker = broker().await;
     broker.take(request("a", 0, 0)).await.unwrap();
-    broker.engine.delete_stream(&named("s")).await.unwrap();
+    broker.engine.delete_stream(&named("s"), ConsumersOnDelete::Refuse).await.unwrap();
     assert_eq!(broker.renew("a", &[held(0, 1)]).await, [held(0, 1)]);
     broker.stream("s", 2).await;
     assert_eq!(broker.lease(0).await.owner, None);

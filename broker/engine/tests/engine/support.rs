@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tidemill_engine::{Engine, Settings, Stream, StreamSpec};
 use tidemill_types::{
-    Clock, Frame, FrameWriter, HashKey, ManualClock, PartitionKey, ProducerId, Record, ShardId, StreamName,
-    TimestampMs,
+    AccountId, Clock, Frame, FrameWriter, HashKey, ManualClock, PartitionKey, ProducerId, Record, ShardId,
+    StreamKey, StreamName, TimestampMs,
 };
 
 /// Where every test's clock starts.
@@ -45,8 +45,12 @@ impl Broker {
     }
 }
 
-pub(crate) fn named(name: &str) -> StreamName {
-    StreamName::new(name).unwrap()
+pub(crate) fn account() -> AccountId {
+    AccountId::new("000000000000").unwrap()
+}
+
+pub(crate) fn named(name: &str) -> StreamKey {
+    StreamKey::new(account(), StreamName::new(name).unwrap())
 }
 
 pub(crate) fn shard(id: u32) -> ShardId {

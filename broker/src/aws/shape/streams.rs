@@ -148,7 +148,7 @@ pub(crate) struct Described {
 
 impl Output for Described {
     fn write(&self, members: &mut Members<'_>) {
-        members.id("StreamName", &self.info.name);
+        members.id("StreamName", &self.info.key.name);
         members.id("StreamARN", &self.arn);
         members.text("StreamStatus", "ACTIVE");
         members.structure("StreamModeDetails", &Provisioned);
@@ -158,7 +158,7 @@ impl Output for Described {
 
 impl Described {
     fn write_settings(&self, members: &mut Members<'_>) {
-        members.integer("RetentionPeriodHours", self.info.retention_hours.into());
+        members.integer("RetentionPeriodHours", self.info.settings.retention_hours.into());
         members.structures("EnhancedMonitoring", &[NoMetrics]);
         members.text("EncryptionType", "NONE");
     }
@@ -217,7 +217,7 @@ pub(crate) struct ListStreamsOutput {
 
 impl Output for ListStreamsOutput {
     fn write(&self, members: &mut Members<'_>) {
-        members.ids("StreamNames", self.streams.iter().map(|stream| &stream.info.name));
+        members.ids("StreamNames", self.streams.iter().map(|stream| &stream.info.key.name));
         members.boolean("HasMoreStreams", self.next_token.is_some());
         members.id_if("NextToken", self.next_token.as_ref());
         members.structures("StreamSummaries", &self.streams);

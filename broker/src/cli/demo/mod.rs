@@ -31,7 +31,7 @@ use tidemill_consumer::{Batch, Checkpointer, ProcessError, RecordProcessor, Work
 use tidemill_producer::{Config, PartitionKey, Producer, Record, Ticket};
 use tidemill_proto::client::{Channel, Control, Endpoint};
 use tidemill_types::limits::RETENTION_HOURS_DEFAULT;
-use tidemill_types::{AppName, StreamName};
+use tidemill_types::{AppName, StreamKey, StreamName};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -153,7 +153,9 @@ impl Stage {
     /// Shards held by each worker now, by the broker's own table.
     async fn held(&self, worker: &str) -> Result<usize> {
         let app = AppName::new(APP).expect("a valid name");
-        let rows = self.broker.engine().leases().list(&app, &stream_name()).await;
+        let account = BrokerSettings::default().account;
+        let stream = StreamKey::new(account, stream_name());
+        let rows = self.broker.engine().leases().list(&app, &stream).await;
         let rows = rows.map_err(|e| Error::because("cannot list the leases", e))?;
         let live = rows.iter().filter(|row| row.expires_in_ms > 0);
         Ok(live.filter(|row| row.owner.as_ref().is_some_and(|owner| owner.as_str() == worker)).count())

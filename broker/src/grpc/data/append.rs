@@ -18,7 +18,7 @@ use tidemill_engine::{Appended, Engine, PendingAppend, Stream};
 use tidemill_proto::v1::append_response::Outcome;
 use tidemill_proto::v1::{self, AppendRequest, AppendResponse};
 use tidemill_proto::{Error, ErrorKind};
-use tidemill_types::{Frame, ShardId, ShardMapVersion, StreamName};
+use tidemill_types::{AccountId, Frame, ShardId, ShardMapVersion, StreamKey, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -48,12 +48,14 @@ struct Waiting {
 /// Runs the call until the client has closed its side and every batch is answered, or the call broke.
 pub(super) async fn serve(
     engine: Engine,
+    account: AccountId,
     requests: Streaming<AppendRequest>,
     answers: mpsc::Sender<Result<AppendResponse, Status>>,
     stopping: CancellationToken,
 ) {
     let (accepted, waiting) = mpsc::channel(HANDOVER_MAX);
-    let intake = Intake { engine, streams: HashMap::new(), room: Arc::new(Semaphore::new(ROOM_BYTES)) };
+    let intake =
+        Intake { engine, account, streams: HashMap::new(), room: Arc::new(Semaphore::new(ROOM_BYTES)) };
     let (ended, ()) = tokio::join!(intake.run(requests, accepted, stopping), answer(waiting, &answers));
     if let Err(status) = ended {
         // the client may be gone; then nobody is to be told
@@ -63,6 +65,7 @@ pub(super) async fn serve(
 
 struct Intake {
     engine: Engine,
+    account: AccountId,
     streams: HashMap<Arc<str>, Stream>,
     room: Arc<Semaphore>,
 }
@@ -131,7 +134,8 @@ impl Intake {
         let known = self.streams.get(name).is_some_and(|stream| !stream.is_deleted());
         if !known {
             self.streams.remove(name);
-            let stream = self.engine.stream(&StreamName::new(name)?).map_err(|e| told(&e))?;
+            let key = StreamKey::new(self.account.clone(), StreamName::new(name)?);
+            let stream = self.engine.stream(&key).map_err(|e| told(&e))?;
             if self.streams.len() >= STREAMS_MAX {
                 self.streams.clear();
             }

@@ -6,6 +6,7 @@ mod read;
 use tidemill_engine::Engine;
 use tidemill_proto::v1::data_server::Data;
 use tidemill_proto::v1::{AppendRequest, AppendResponse, ReadRequest, ReadResponse};
+use tidemill_types::AccountId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +14,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) struct DataService {
     engine: Engine,
+    account: AccountId,
     stopping: CancellationToken,
 }
 
 impl DataService {
-    pub(super) fn new(engine: Engine, stopping: CancellationToken) -> Self {
-        Self { engine, stopping }
+    pub(super) fn new(engine: Engine, account: AccountId, stopping: CancellationToken) -> Self {
+        Self { engine, account, stopping }
     }
 }
 
@@ -34,6 +36,7 @@ impl Data for DataService {
         let (answers, stream) = mpsc::channel(append::ANSWERS_WAITING_MAX);
         tokio::spawn(append::serve(
             self.engine.clone(),
+            self.account.clone(),
             request.into_inner(),
             answers,
             self.stopping.clone(),
@@ -42,7 +45,7 @@ impl Data for DataService {
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let reader = read::Reader::open(&self.engine, request.into_inner()).await?;
+        let reader = read::Reader::open(&self.engine, &self.account, request.into_inner()).await?;
         let (answers, stream) = mpsc::channel(read::ANSWERS_WAITING_MAX);
         tokio::spawn(reader.serve(answers, self.stopping.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))

@@ -10,7 +10,7 @@ use tidemill_proto::convert::required;
 use tidemill_proto::v1::{ReadRequest, ReadResponse};
 use tidemill_proto::{Error, Result};
 use tidemill_types::limits::FRAME_BYTES_MAX;
-use tidemill_types::{Frame, Position, SequenceIndex, Shard, ShardId, StreamName};
+use tidemill_types::{AccountId, Frame, Position, SequenceIndex, Shard, ShardId, StreamKey, StreamName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -39,14 +39,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) async fn open(engine: &Engine, request: ReadRequest) -> Result<Self> {
-        let name = StreamName::new(&request.stream)?;
+    pub(super) async fn open(engine: &Engine, account: &AccountId, request: ReadRequest) -> Result<Self> {
+        let key = StreamKey::new(account.clone(), StreamName::new(&request.stream)?);
         let id = ShardId::new(request.shard)?;
         let position = Position::try_from(required(request.position, "position")?)?;
-        let stream = engine.stream(&name).map_err(|e| told(&e))?;
+        let stream = engine.stream(&key).map_err(|e| told(&e))?;
         let from = stream.resolve(id, position).await.map_err(|e| told(&e))?;
         let shard = stream.shards().into_iter().find(|shard| shard.id == id).ok_or_else(|| {
-            Error::new(tidemill_proto::ErrorKind::NotFound, format!("stream {name} has no {id}"))
+            Error::new(tidemill_proto::ErrorKind::NotFound, format!("Stream {key} has no {id}."))
         })?;
         let until = if request.stop_at_tip {
             Until::Tip(stream.resolve(id, Position::Latest).await.map_err(|e| told(&e))?)
