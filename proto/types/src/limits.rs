@@ -6,12 +6,18 @@
 pub const RECORD_DATA_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Default largest record, data and partition key together, in bytes (Kinesis: 1 MiB per stream unless raised).
 pub const RECORD_BYTES_DEFAULT: usize = 1024 * 1024;
+/// Smallest limit of the largest record that a stream may set, in KiB (Kinesis).
+pub const RECORD_KIB_MIN: u32 = 1024;
+/// Largest limit of the largest record that a stream may set, in KiB (Kinesis).
+pub const RECORD_KIB_MAX: u32 = 10 * 1024;
 /// Longest partition key, in Unicode scalar values (Kinesis).
 pub const PARTITION_KEY_CHARS_MAX: usize = 256;
 /// Longest partition key in bytes: every character may take four.
 pub const PARTITION_KEY_BYTES_MAX: usize = PARTITION_KEY_CHARS_MAX * 4;
 /// Largest frame, header and body, in bytes: a record of the maximum size with room for smaller ones beside it.
 pub const FRAME_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Largest frame as it is stored: one of [`FRAME_BYTES_MAX`] that was sealed.
+pub const FRAME_STORED_BYTES_MAX: usize = FRAME_BYTES_MAX + crate::frame::SEALED_EXTRA_BYTES;
 /// Most records in one frame.
 pub const FRAME_RECORDS_MAX: u32 = 65_536;
 /// Most entries in one PutRecords request (Kinesis).
@@ -28,6 +34,22 @@ pub const NAME_CHARS_MAX: usize = 128;
 pub const WORKER_ID_BYTES_MAX: usize = 256;
 /// Most shards of one stream.
 pub const SHARDS_PER_STREAM_MAX: u32 = 10_000;
+/// Shards of a new stream in on-demand mode (Kinesis).
+pub const ON_DEMAND_SHARDS: u32 = 4;
+/// Highest warm throughput of a stream, in MiB/s (Kinesis: 10 GiB/s).
+pub const WARM_MIBPS_MAX: u32 = 10 * 1024;
+/// Most tags of one stream or consumer (Kinesis).
+pub const TAGS_MAX: usize = 50;
+/// Longest key of a tag, in characters (Kinesis).
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// Longest value of a tag, in characters (Kinesis).
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Longest resource policy, in bytes (AWS: 20 KB).
+pub const POLICY_BYTES_MAX: usize = 20 * 1024;
+/// Most registered consumers of one stream (Kinesis).
+pub const CONSUMERS_MAX: usize = 20;
+/// The same for accounts that have committed to a minimum throughput (Kinesis).
+pub const CONSUMERS_MAX_COMMITTED: usize = 50;
 /// Retention of a stream unless it says otherwise, in hours (Kinesis).
 pub const RETENTION_HOURS_DEFAULT: u32 = 24;
 /// Shortest retention, in hours (Kinesis).

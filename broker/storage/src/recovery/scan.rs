@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, limits};
 
 /// Behind a bad frame, intact ones are looked for so far: two frames of the maximum size and a group.
-const LOOK_BEHIND_BYTES: usize = 2 * limits::FRAME_BYTES_MAX + (8 << 20);
+const LOOK_BEHIND_BYTES: usize = 2 * limits::FRAME_STORED_BYTES_MAX + (8 << 20);
 
 /// Extends the log by all intact frames, removes the segments behind the cut.
 pub(super) fn forward(

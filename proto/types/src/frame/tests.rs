@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::{FRAME_BYTES_MAX, RECORD_DATA_BYTES_MAX};
 use proptest::prelude::*;
 
 fn written(records: &[(String, Vec<u8>)]) -> Frame {
@@ -93,4 +94,64 @@ fn a_frame_whose_records_lie_is_refused_even_with_right_checksums() {
     let bytes = Bytes::from(bytes);
     assert!(Frame::decode(&bytes).is_ok());
     assert!(matches!(Frame::decode_untrusted(&bytes), Err(FrameError::Short { .. })));
+}
+
+fn sealing() -> Sealing {
+    Sealing { data_key: 3, salt: [9; 16], number: 77 }
+}
+
+/// Stands for a cipher: what matters here is where the parts lie.
+fn flip(bytes: &mut [u8]) -> Result<[u8; 16], ()> {
+    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    Ok([0xAA; 16])
+}
+
+proptest! {
+    #[test]
+    fn a_sealed_frame_is_a_frame_and_opens_to_what_it_was(given in records(), at: proptest::sample::Index) {
+        let plain = written(&given);
+        let sealed = plain.seal(sealing(), flip).unwrap();
+        prop_assert_eq!(&Frame::decode(sealed.bytes()).unwrap(), &sealed);
+        prop_assert!(sealed.header().is_sealed());
+        prop_assert_eq!((sealed.header().producer, sealed.header().batch_number), (ProducerId::new(7), 9));
+        prop_assert_eq!(sealed.records().count(), 0, "ciphertext is not taken for records");
+        let parts = sealed.sealed().unwrap();
+        prop_assert_eq!((parts.sealing, parts.tag), (sealing(), &[0xAA; 16]));
+        let opened = sealed.open(&parts, |body| {
+            body.copy_from_slice(parts.ciphertext);
+            flip(body).map(drop)
+        });
+        prop_assert_eq!(opened.unwrap(), plain);
+        let cut = at.index(sealed.bytes().len());
+        prop_assert!(Frame::decode(&sealed.bytes().slice(..cut)).is_err());
+    }
+}
+
+#[test]
+fn the_largest_frame_still_fits_when_it_is_sealed_and_no_client_may_send_a_sealed_one() {
+    let mut writer = FrameWriter::with_capacity(FRAME_BYTES_MAX);
+    writer.push("k", &vec![1; RECORD_DATA_BYTES_MAX]);
+    let rest = FRAME_BYTES_MAX - writer.frame_bytes() - FrameWriter::record_bytes(1, 0);
+    writer.push("k", &vec![2; rest]);
+    let plain = writer.finish(ProducerId::NONE, 0);
+    assert_eq!(plain.bytes().len(), FRAME_BYTES_MAX);
+    let sealed = plain.seal(sealing(), flip).unwrap();
+    assert_eq!(sealed.bytes().len(), crate::limits::FRAME_STORED_BYTES_MAX);
+    assert_eq!(Frame::decode(sealed.bytes()).unwrap(), sealed);
+    assert!(Frame::decode_untrusted(sealed.bytes()).is_err());
+    assert!(plain.sealed().is_none());
+}
+
+#[test]
+fn a_header_with_attributes_of_the_future_or_too_short_to_be_sealed_is_refused() {
+    let frame = written(&[("k".into(), vec![1; 100])]);
+    let with = |attributes, frame_bytes| {
+        FrameHeader::decode(&FrameHeader { attributes, frame_bytes, ..*frame.header() }.encode()).is_ok()
+    };
+    assert!(with(0, 200) && with(1, 200));
+    assert!(!with(2, 200) && !with(0x8001, 200));
+    assert!(with(1, 64 + 44) && !with(1, 64 + 43));
+    let largest = u32::try_from(FRAME_BYTES_MAX).unwrap();
+    assert!(with(0, largest) && !with(0, largest + 1));
+    assert!(with(1, largest + 44) && !with(1, largest + 45));
 }
