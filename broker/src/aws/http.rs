@@ -4,7 +4,8 @@
 //!  body cap → origin → method → empty body → content type → parse → target → caller → operation
 //! ```
 //!
-//! Errors before the content type is known to be good are XML, all later ones are in the encoding of the request. Every
+//! Errors before the content type is known to be good are XML (that of an empty body is CBOR), all later ones are in the
+//! encoding of the request. Every
 //! reply but a CORS pre-flight carries the two request ids. What it does not do: know any operation.
 
 use super::codec::Encoding;
@@ -40,7 +41,7 @@ pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> R
             return preflight(&parts.headers);
         }
         Ok(body) => answer(state, &parts, body.as_ref()).await,
-        Err(error) => unread(&error),
+        Err(error) => unread(&parts.headers, &error),
     };
     let headers = reply.headers_mut();
     if sender == Sender::LocalPage {
@@ -98,7 +99,7 @@ async fn answer(state: AwsState, parts: &Parts, body: &[u8]) -> Response<Body> {
                 Target::Known(_) => Code::Serialization,
                 _ => Code::UnknownOperation,
             };
-            failure(encoding.unwrap_or(Encoding::Json), &ApiError::bare(code))
+            failure(encoding.unwrap_or(Encoding::Cbor), &ApiError::bare(code))
         }
         (&Method::POST, Some(encoding)) => {
             let result = perform(&state, parts, target, encoding, body).await;
@@ -168,8 +169,9 @@ fn failure(encoding: Encoding, error: &ApiError) -> Response<Body> {
 }
 
 /// The body was not taken. Of one that is late the rest may never come, so its HTTP/1 connection ends.
-fn unread(error: &ApiError) -> Response<Body> {
-    let mut reply = failure(Encoding::Json, error);
+fn unread(headers: &HeaderMap, error: &ApiError) -> Response<Body> {
+    let encoding = Encoding::from_media_type(media_type(headers));
+    let mut reply = failure(encoding.unwrap_or(Encoding::Json), error);
     if error.code() == Code::RequestTimeout {
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -195,11 +197,6 @@ fn wrong_content_type(media_type: &str, target: &Target, body: &[u8]) -> Respons
         }
         Target::Unknown => bare(StatusCode::INTERNAL_SERVER_ERROR, Body::from("<InternalFailure/>\n")),
         Target::Known(_) if media_type.eq_ignore_ascii_case("application/json") => coral(body),
-        Target::Known(_) if media_type.eq_ignore_ascii_case("application/x-amz-cbor-1.1") => {
-            let message = "This version of tidemill speaks application/x-amz-json-1.1 only. \
-                           For Java SDKs, set the environment variable AWS_CBOR_DISABLE=true.";
-            xml(StatusCode::NOT_FOUND, Code::UnknownOperation.name(), message)
-        }
         Target::Known(_) => bare(StatusCode::NOT_FOUND, Body::from("<UnknownOperationException/>\n")),
     }
 }

@@ -113,7 +113,7 @@ where
     F: Future<Output = Result<O, ApiError>>,
     H: FnOnce(Call, I) -> F,
 {
-    let input = I::read(&mut tree.into_fields()?)?;
+    let input = I::read(&mut tree.into_fields(encoding)?)?;
     Check::all(&input)?;
     let output = handler(call, input).await?;
     Ok(encoding.encode(&output))

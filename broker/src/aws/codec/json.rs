@@ -1,16 +1,13 @@
 //! JSON 1.1 → [`Node`]. Texts without escapes borrow from the body.
 //!
-//! Bounded: a body of a few bytes per value would otherwise grow a hundredfold as a tree, so the number of values is
-//! capped; depth is capped by serde_json.
+//! Bounded: the number of values is capped here, depth by serde_json.
 
+use super::NODES_MAX;
 use super::node::{Node, Number};
 use crate::aws::error::{ApiError, Code};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
-
-/// Most values in one request. The largest legal one, 10,000 queue streams, stays below.
-const NODES_MAX: usize = 100_000;
 
 /// Parses a body that must be one JSON object.
 pub(crate) fn decode(body: &[u8]) -> Result<Node<'_>, ApiError> {
@@ -104,13 +101,14 @@ impl<'de> Visitor<'de> for KeySeed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Encoding;
     use super::*;
     use bytes::Bytes;
     use proptest::prelude::*;
     use tidemill_types::TimestampMs;
 
     fn fields(body: &str) -> super::super::Fields<'_> {
-        decode(body.as_bytes()).unwrap().into_fields().unwrap()
+        decode(body.as_bytes()).unwrap().into_fields(Encoding::Json).unwrap()
     }
 
     #[test]
@@ -202,7 +200,7 @@ mod tests {
         fn no_json_like_text_makes_conversion_panic(body in r#"\{("[SID]":("[a-z=\\u0-9]{0,6}"|-?[0-9]{0,25}(\.[0-9]{1,3})?(e[0-9]{1,3})?|true|null|\[\]|\{\}),?){0,4}\}"#) {
             if let Ok(tree) = decode(body.as_bytes()) {
                 for name in ["S", "I", "D"] {
-                    let fields = || tree.clone().into_fields().unwrap();
+                    let fields = || tree.clone().into_fields(Encoding::Json).unwrap();
                     let _ = (fields().text(name), fields().integer(name), fields().blob(name));
                     let _ = (fields().timestamp(name), fields().boolean(name), fields().structures(name));
                 }

@@ -1,9 +1,9 @@
-//! The decoded request, whatever it was encoded in, and the rules by which its values become members of shapes.
+//! The decoded request, and the rules by which its values become members of shapes.
 //!
 //! Unknown members and nulls count as absent. A value of the wrong kind is a `SerializationException` in the words of
 //! AWS. Numbers are floored to integers and clamped to their width.
 
-use super::base64;
+use super::{Encoding, base64};
 use crate::aws::error::{ApiError, Code};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -33,13 +33,15 @@ impl Number {
     }
 }
 
-/// A value of a request body. Texts borrow from the body unless they held escapes.
+/// A value of a request body. Texts and byte strings borrow from the body, unless they held escapes or came in chunks.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node<'a> {
     Null,
     Bool(bool),
     Number(Number),
     Text(Cow<'a, str>),
+    /// A blob in CBOR. JSON has none: there blobs are texts.
+    Bytes(Cow<'a, [u8]>),
     List(Vec<Node<'a>>),
     Map(Vec<(Cow<'a, str>, Node<'a>)>),
 }
@@ -47,11 +49,11 @@ pub(crate) enum Node<'a> {
 type Result<T> = std::result::Result<T, ApiError>;
 
 impl<'a> Node<'a> {
-    /// The members of a structure.
-    pub(crate) fn into_fields(self) -> Result<Fields<'a>> {
+    /// The members of a structure that came in `encoding`.
+    pub(crate) fn into_fields(self, encoding: Encoding) -> Result<Fields<'a>> {
         match self {
-            Self::Map(members) => Ok(Fields(members)),
-            Self::Null => Ok(Fields(Vec::new())),
+            Self::Map(members) => Ok(Fields { members, encoding }),
+            Self::Null => Ok(Fields { members: Vec::new(), encoding }),
             Self::List(_) => Err(found_list()),
             _ => Err(ApiError::serialization("Expected null")),
         }
@@ -73,6 +75,7 @@ impl<'a> Node<'a> {
             Self::Bool(_) => "java.lang.Boolean",
             Self::Number(_) => "com.amazon.coral.value.json.numbers.TruncatingBigNumber",
             Self::Text(_) => "java.lang.String",
+            Self::Bytes(_) => "java.nio.HeapByteBuffer",
         };
         ApiError::serialization(format!("class {class} can not be converted to {target}"))
     }
@@ -88,11 +91,15 @@ fn found_map() -> ApiError {
 
 /// The members of a structure, from which a shape takes those it knows. Of a repeated name the last counts.
 #[derive(Debug)]
-pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Node<'a>)>);
+pub(crate) struct Fields<'a> {
+    members: Vec<(Cow<'a, str>, Node<'a>)>,
+    /// What blobs and times look like.
+    encoding: Encoding,
+}
 
 impl<'a> Fields<'a> {
     fn take(&mut self, name: &str) -> Option<Node<'a>> {
-        let (_, node) = self.0.iter_mut().rev().find(|(key, _)| key == name)?;
+        let (_, node) = self.members.iter_mut().rev().find(|(key, _)| key == name)?;
         match std::mem::replace(node, Node::Null) {
             Node::Null => None,
             node => Some(node),
@@ -126,25 +133,30 @@ impl<'a> Fields<'a> {
         self.take(name).map(convert).transpose()
     }
 
+    /// Bytes: a base64 text in JSON, a byte string in CBOR.
     pub(crate) fn blob(&mut self, name: &str) -> Result<Option<Bytes>> {
+        let encoding = self.encoding;
         let convert = |node| match node {
-            Node::Text(text) => base64::decode(&text).map_err(|reason| {
+            Node::Text(text) if encoding == Encoding::Json => base64::decode(&text).map_err(|reason| {
                 let shown = excerpt(&text);
                 ApiError::serialization(format!("'{shown}' can not be converted to a Blob: {reason}"))
             }),
+            Node::Bytes(bytes) => Ok(Bytes::from(bytes.into_owned())),
             other => Err(other.mismatch("a Blob")),
         };
         self.take(name).map(convert).transpose()
     }
 
-    /// Seconds since the epoch, with a fraction. Old Java SDKs send milliseconds in JSON; a number that large would be
-    /// the year 5138 in seconds, so it is taken for milliseconds.
+    /// A time since the epoch: milliseconds in CBOR, seconds with a fraction in JSON. Old Java SDKs send milliseconds in
+    /// JSON too; a number that large would be the year 5138 in seconds, so it is taken for milliseconds.
     pub(crate) fn timestamp(&mut self, name: &str) -> Result<Option<TimestampMs>> {
         const SECONDS_MAX: f64 = 1e11;
+        let encoding = self.encoding;
         let convert = |node| match node {
             Node::Number(number) => {
                 let value = number.as_f64();
-                let ms = if value > SECONDS_MAX { value } else { value * 1000.0 };
+                let in_seconds = encoding == Encoding::Json && value <= SECONDS_MAX;
+                let ms = if in_seconds { value * 1000.0 } else { value };
                 Ok(TimestampMs::new(ms.round() as u64)) // a negative one saturates to the epoch
             }
             other => Err(other.mismatch("milliseconds since epoch")),
@@ -157,7 +169,8 @@ impl<'a> Fields<'a> {
         match self.take(name) {
             None => Ok(None),
             Some(Node::List(items)) => {
-                items.into_iter().map(Node::into_fields).collect::<Result<_>>().map(Some)
+                let encoding = self.encoding;
+                items.into_iter().map(|item| item.into_fields(encoding)).collect::<Result<_>>().map(Some)
             }
             Some(Node::Map(_)) => Err(found_map()),
             Some(_) => Err(ApiError::serialization("Expected list or null")),
@@ -165,7 +178,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn structure(&mut self, name: &str) -> Result<Option<Fields<'a>>> {
-        self.take(name).map(Node::into_fields).transpose()
+        self.take(name).map(|node| node.into_fields(self.encoding)).transpose()
     }
 
     /// The texts of a list; nulls among them do not count.

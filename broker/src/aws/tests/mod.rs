@@ -1,5 +1,6 @@
 //! The Kinesis API as raw HTTP through the router, on a real engine in a temporary directory.
 
+mod cbor;
 mod reading;
 mod streams;
 mod validation;
