@@ -15,5 +15,6 @@ mod error;
 mod grpc;
 mod ops;
 pub mod server;
+pub mod tls;
 
 pub use error::{Error, ErrorKind, Result};

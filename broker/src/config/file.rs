@@ -1,6 +1,7 @@
 //! The TOML file, section by section. Every key may be left out; an unknown one is an error that names the line.
 
 use super::DurabilityMode;
+use super::tls::TlsFile;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub(super) region: Option<Region>,
     pub(super) insecure: Option<bool>,
     pub(super) log: Option<String>,
+    pub(super) tls: TlsFile,
     pub(super) server: ServerFile,
     pub(super) engine: EngineFile,
     pub(super) storage: StorageFile,

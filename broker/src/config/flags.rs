@@ -1,6 +1,7 @@
 //! The command line of `serve`; each flag may come from the environment instead.
 
 use super::DurabilityMode;
+use super::tls::TlsFlags;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub struct Flags {
     /// Serve anyone who can reach a non-loopback address, without checking signatures
     #[arg(long, env = "TIDEMILL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
+    #[command(flatten)]
+    pub(super) tls: TlsFlags,
     /// TOML file with the same settings and more
     #[arg(long, value_name = "FILE", env = "TIDEMILL_CONFIG")]
     pub config: Option<PathBuf>,

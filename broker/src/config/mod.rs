@@ -8,6 +8,7 @@
 
 mod file;
 mod flags;
+mod tls;
 
 pub use flags::Flags;
 
@@ -58,6 +59,7 @@ fn compose(flags: Flags, file: File) -> Result<Config> {
     set(&mut broker.account, flags.account.or(file.account));
     set(&mut broker.region, flags.region.or(file.region));
     set(&mut broker.connections_max, file.server.connections_max);
+    broker.tls = tls::compose(flags.tls, file.tls)?;
     if flags.insecure || file.insecure.unwrap_or(false) {
         broker.exposure = Exposure::Anywhere;
     }

@@ -1,9 +1,12 @@
 //! The accept loop: connections up to a number, each in a task of its own, and an orderly end.
 
-use super::connection::{self, Door};
+use super::connection::{self, Door, Speaks};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
@@ -26,8 +29,39 @@ impl Crowd {
     }
 }
 
+/// Where connections come from: one listener, or one more for TLS alone.
+pub(super) struct Listeners {
+    open: Vec<(TcpListener, Speaks)>,
+    /// The one asked first next time, so that a busy one does not shut out the other.
+    first: usize,
+}
+
+impl Listeners {
+    pub(super) fn new(open: Vec<(TcpListener, Speaks)>) -> Self {
+        Self { open, first: 0 }
+    }
+
+    /// The next connection, and what its listener speaks. Cancelling loses none.
+    async fn accept(&mut self) -> io::Result<(TcpStream, Speaks)> {
+        std::future::poll_fn(|cx| {
+            for turn in 0..self.open.len() {
+                let at = (self.first + turn) % self.open.len();
+                let (listener, speaks) = &self.open[at];
+                if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                    self.first = at + 1;
+                    return Poll::Ready(
+                        accepted.map(|(socket, _): (_, SocketAddr)| (socket, speaks.clone())),
+                    );
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 /// Takes connections until told to stop, then waits for those there are, and cuts those that take too long.
-pub(super) async fn accept(listener: TcpListener, door: Door, connections_max: usize) {
+pub(super) async fn accept(mut listeners: Listeners, door: Door, connections_max: usize) {
     let slots = Arc::new(Semaphore::new(connections_max));
     let mut crowd = Crowd { slots: connections_max, is_full: false };
     let open = metrics::gauge!("tidemill_connections");
@@ -38,14 +72,14 @@ pub(super) async fn accept(listener: TcpListener, door: Door, connections_max: u
         }
         let next = async {
             let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, slot)
+            (listeners.accept().await, slot)
         };
         tokio::select! {
             () = door.stopping.cancelled() => break,
             Some(ended) = connections.join_next() => note_end(ended),
             (accepted, slot) = next => match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(connection::serve(socket, door.clone(), slot));
+                Ok((socket, speaks)) => {
+                    connections.spawn(connection::serve(socket, speaks, door.clone(), slot));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -55,7 +89,7 @@ pub(super) async fn accept(listener: TcpListener, door: Door, connections_max: u
         }
         open.set(connections.len() as f64);
     }
-    drop(listener);
+    drop(listeners);
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             note_end(ended);

@@ -20,10 +20,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) async fn call(
-        self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Infallible> {
+    pub(super) async fn call(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let request = request.map(Body::new);
         if is_grpc(request.headers()) {
             return self.grpc.oneshot(request).await;

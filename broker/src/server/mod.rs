@@ -1,7 +1,7 @@
 //! One port for everything: an accept loop, and a fork in the road by what a request is.
 //!
 //! ```text
-//!  listener ─► slot (bounded) ─► connection: HTTP/1.1 or HTTP/2 by its first bytes
+//!  listener ─► slot (bounded) ─► connection: TLS or clear, HTTP/1.1 or HTTP/2 by its first bytes
 //!                                   ├─ content-type application/grpc*  ─► grpc/
 //!                                   ├─ /health/*, /metrics             ─► ops
 //!                                   └─ anything else                   ─► aws/
@@ -16,13 +16,16 @@ mod connection;
 mod front;
 mod settings;
 
+pub(crate) use connection::Cut;
 pub use settings::{BrokerSettings, Exposure};
 
 use crate::aws::{self, AwsState};
 use crate::error::{Error, Result};
 use crate::grpc;
 use crate::ops::{self, Ops};
-use connection::Door;
+use crate::tls;
+use accept::Listeners;
+use connection::{Door, Patience, Speaks};
 use front::Front;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,11 +41,11 @@ const ENGINE_DRAIN: Duration = Duration::from_secs(10);
 /// A running broker. Dropping it stops nothing in order: call [`Broker::shutdown`].
 pub struct Broker {
     addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
+    clear_text: bool,
     engine: Engine,
     stopping: CancellationToken,
-    accepting: JoinHandle<()>,
-    upkeep: JoinHandle<()>,
-    following: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     health: grpc::HealthSwitch,
 }
 
@@ -57,27 +60,47 @@ impl Broker {
     pub async fn start(settings: BrokerSettings) -> Result<Self> {
         settings.check()?;
         let metrics = ops::recorder();
-        // the port first: a broker that cannot serve must not touch the data
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .map_err(|e| Error::because(format!("cannot listen on {}", settings.listen), e))?;
-        let addr =
-            listener.local_addr().map_err(|e| Error::because("cannot tell the address listened on", e))?;
+        // the ports first: a broker that cannot serve must not touch the data
+        let (listener, addr) = bind(settings.listen).await?;
+        let second = match settings.tls.as_ref().and_then(|tls| tls.listen) {
+            Some(listen) => Some(bind(listen).await?),
+            None => None,
+        };
+        let tls_addr = second.as_ref().map(|(_, addr)| *addr);
         let engine = Engine::open(&settings.data_dir, settings.engine, Arc::clone(&settings.clock))
             .await
             .map_err(|e| Error::because(format!("cannot open {}", settings.data_dir.display()), e))?;
         let stopping = CancellationToken::new();
-        let (grpc, health) = grpc::routes(&engine, &settings.account, &stopping).await;
+        let mut tasks = Vec::new();
+        let mut clear_text = true;
+        let mut listeners = Vec::new();
+        match &settings.tls {
+            None => listeners.push((listener, Speaks::ClearText)),
+            Some(tls) => {
+                let addresses: Vec<_> = std::iter::once(addr).chain(tls_addr).collect();
+                let clock = Arc::clone(&settings.clock);
+                let (acceptor, following) =
+                    tls::start(tls, &settings.data_dir, &addresses, clock, stopping.clone())?;
+                tasks.push(following);
+                clear_text = !tls.required;
+                let first =
+                    if clear_text { Speaks::Both(acceptor.clone()) } else { Speaks::Tls(acceptor.clone()) };
+                listeners.push((listener, first));
+                listeners.extend(second.map(|(listener, _)| (listener, Speaks::Tls(acceptor))));
+            }
+        }
+        let (grpc, health) = grpc::routes(&engine, &stopping).await;
         let front = Front {
             grpc,
             ops: Ops::new(engine.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
             aws: aws::router(AwsState::new(engine.clone(), settings.account, settings.region)),
         };
-        let door = Door { front, stopping: stopping.clone(), stalled: connection::STALLED };
-        let accepting = tokio::spawn(accept::accept(listener, door, settings.connections_max));
-        let upkeep = tokio::spawn(ops::upkeep(metrics, stopping.clone()));
-        let following = tokio::spawn(health.clone().follow(engine.clone(), stopping.clone()));
-        Ok(Self { addr, engine, stopping, accepting, upkeep, following, health })
+        let door = Door { front, stopping: stopping.clone(), patience: Patience::default() };
+        let accepting = accept::accept(Listeners::new(listeners), door, settings.connections_max);
+        tasks.push(tokio::spawn(accepting));
+        tasks.push(tokio::spawn(ops::upkeep(metrics, stopping.clone())));
+        tasks.push(tokio::spawn(health.clone().follow(engine.clone(), stopping.clone())));
+        Ok(Self { addr, tls_addr, clear_text, engine, stopping, tasks, health })
     }
 
     /// The address it listens on, with the real port.
@@ -85,9 +108,15 @@ impl Broker {
         self.addr
     }
 
-    /// `http://` and the address: what clients take as endpoint.
+    /// The second address, where only TLS is spoken, with the real port.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
+    }
+
+    /// `http://` and the address: what clients take as endpoint; `https://` where clear text is refused.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.clear_text { "http" } else { "https" };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// The engine behind the wire.
@@ -101,7 +130,7 @@ impl Broker {
     pub async fn shutdown(self) -> Result<()> {
         self.health.not_serving().await;
         self.stopping.cancel();
-        for task in [self.accepting, self.upkeep, self.following] {
+        for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a server task panicked");
             }
@@ -114,6 +143,14 @@ impl Broker {
             ))),
         }
     }
+}
+
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|e| Error::because(format!("cannot listen on {listen}"), e))?;
+    let addr = listener.local_addr().map_err(|e| Error::because("cannot tell the address listened on", e))?;
+    Ok((listener, addr))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a broker needs to start, and whether it fits together.
 
 use crate::error::{Error, Result};
+use crate::tls::TlsSettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct BrokerSettings {
     pub region: Region,
     /// Who may reach it. Default: this machine only.
     pub exposure: Exposure,
+    /// How it speaks TLS. Default: it does not.
+    pub tls: Option<TlsSettings>,
     /// Connections at a time; more wait to be accepted. Default 4,096, at least 1.
     pub connections_max: usize,
     /// Of the engine and, within, of storage.
@@ -54,6 +57,7 @@ impl Default for BrokerSettings {
             account: AccountId::new("000000000000").expect("twelve digits"),
             region: Region::new("us-east-1").expect("a valid name"),
             exposure: Exposure::LoopbackOnly,
+            tls: None,
             connections_max: 4096,
             engine: tidemill_engine::Settings::default(),
             clock: Arc::new(SystemClock::new()),
@@ -64,12 +68,17 @@ impl Default for BrokerSettings {
 impl BrokerSettings {
     /// Whether the settings fit each other; says which do not.
     pub fn check(&self) -> Result<()> {
-        if self.exposure == Exposure::LoopbackOnly && !self.listen.ip().is_loopback() {
-            return Err(Error::usage(format!(
-                "refusing to serve on {}: no credentials are configured, so anyone who reaches it could read and write; \
-                 listen on a loopback address, or accept that with --insecure",
-                self.listen
-            )));
+        let listens = std::iter::once(self.listen).chain(self.tls.as_ref().and_then(|tls| tls.listen));
+        for listen in listens {
+            if self.exposure == Exposure::LoopbackOnly && !listen.ip().is_loopback() {
+                return Err(Error::usage(format!(
+                    "refusing to serve on {listen}: no credentials are configured, so anyone who reaches it could read \
+                     and write; listen on a loopback address, or accept that with --insecure"
+                )));
+            }
+        }
+        if let Some(tls) = &self.tls {
+            tls.check()?;
         }
         if self.connections_max == 0 || self.connections_max > Semaphore::MAX_PERMITS {
             return Err(Error::usage("server.connections_max must be at least 1"));

@@ -1,7 +1,10 @@
 //! The accept loop before front ends made for the test.
 
-use super::accept::{Crowd, accept};
-use super::connection::STALLED;
+mod hardening;
+mod tls;
+
+use super::accept::{Crowd, Listeners, accept};
+use super::connection::{Patience, Speaks};
 use super::*;
 use crate::captured_log::CapturedLog;
 use axum::Router;
@@ -18,13 +21,23 @@ const SOON: Duration = Duration::from_secs(20);
 const REPLY_BYTES: usize = 64 << 20;
 
 /// Serves `aws` on a port of its own until the token is cancelled.
-async fn serving(aws: Router, stalled: Duration) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+async fn serving(aws: Router, patience: Patience) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    speaking(Speaks::ClearText, aws, patience).await
+}
+
+/// The same, in a given tongue.
+async fn speaking(
+    speaks: Speaks,
+    aws: Router,
+    patience: Patience,
+) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let front = Front { grpc: Router::new(), ops: Router::new(), aws };
     let stopping = CancellationToken::new();
-    let door = Door { front, stopping: stopping.clone(), stalled };
-    (addr, stopping, tokio::spawn(accept(listener, door, 2)))
+    let door = Door { front, stopping: stopping.clone(), patience };
+    let listeners = Listeners::new(vec![(listener, speaks)]);
+    (addr, stopping, tokio::spawn(accept(listeners, door, 2)))
 }
 
 async fn asked(addr: SocketAddr) -> TcpStream {
@@ -57,7 +70,8 @@ async fn a_client_that_stops_reading_is_given_up_and_its_reply_freed() {
         }
     };
     let aws = Router::new().route("/", get(reply));
-    let (addr, stopping, accepting) = serving(aws, Duration::from_secs(1)).await;
+    let patience = Patience { stalled: Duration::from_secs(1), ..Patience::default() };
+    let (addr, stopping, accepting) = serving(aws, patience).await;
     let mut silent = asked(addr).await;
     silent.read_exact(&mut [0; 15]).await.unwrap();
     assert_eq!(budget.available_permits(), 0, "most of the reply waits");
@@ -77,7 +91,8 @@ async fn a_request_that_panics_is_told_in_the_log_and_others_are_served() {
         }
         "never"
     }
-    let (addr, stopping, accepting) = serving(Router::new().route("/", get(broken)), STALLED).await;
+    let (addr, stopping, accepting) =
+        serving(Router::new().route("/", get(broken)), Patience::default()).await;
     for _ in 0..3 {
         let mut socket = asked(addr).await;
         let mut answer = Vec::new();
