@@ -30,7 +30,15 @@ impl PartitionKey {
         }
         Ok(())
     }
-    /// The key as it was given.
+    /// The key of a record that has none; it is written as an empty text, which no given key is.
+    pub fn absent() -> Self {
+        Self("".into())
+    }
+    /// Whether there is none.
+    pub fn is_absent(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// The key as it was given; empty if there is none.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -66,14 +74,21 @@ pub struct Record {
 impl Record {
     /// A record routed by its partition key. `data` may be empty and has at most 10 MiB.
     pub fn new(key: PartitionKey, data: impl Into<Bytes>) -> Result<Self> {
-        let data = data.into();
+        Self::routed(key, None, data.into())
+    }
+    /// A record without a partition key, for streams that take such. `place` says which shard takes it: draw it at random
+    /// for each record.
+    pub fn without_key(place: HashKey, data: impl Into<Bytes>) -> Result<Self> {
+        Self::routed(PartitionKey::absent(), Some(place), data.into())
+    }
+    fn routed(key: PartitionKey, explicit_hash: Option<HashKey>, data: Bytes) -> Result<Self> {
         if data.len() > RECORD_DATA_BYTES_MAX {
             return Err(Error::new(format!(
                 "a record holds at most {RECORD_DATA_BYTES_MAX} bytes of data, found {}",
                 data.len()
             )));
         }
-        Ok(Self { key, explicit_hash: None, data })
+        Ok(Self { key, explicit_hash, data })
     }
     /// The same record, routed by `hash` instead of by its partition key.
     #[must_use]
@@ -99,5 +114,27 @@ impl Record {
     /// Bytes that count against limits and quotas: data and key.
     pub fn counted_bytes(&self) -> usize {
         self.data.len() + self.key.as_str().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_given_key_is_the_absent_one() {
+        assert!(PartitionKey::new("").is_err());
+        assert!(PartitionKey::absent().is_absent());
+        assert!(!PartitionKey::new("k").unwrap().is_absent());
+        assert!(PartitionKey::new(&"é".repeat(256)).is_ok());
+        assert!(PartitionKey::new(&"é".repeat(257)).is_err());
+    }
+
+    #[test]
+    fn a_record_without_a_key_goes_where_it_was_told() {
+        let record = Record::without_key(HashKey::MAX, "data").unwrap();
+        assert!(record.key().is_absent());
+        assert_eq!((record.hash_key(), record.counted_bytes()), (HashKey::MAX, 4));
+        assert!(Record::without_key(HashKey::MIN, vec![0; RECORD_DATA_BYTES_MAX + 1]).is_err());
     }
 }

@@ -140,6 +140,16 @@ impl Frame {
     /// Like [`Frame::decode`] for what came from outside: `bytes` is the frame exactly, and every record is walked and
     /// checked against the limits, so that nothing behind this call can meet a malformed record.
     pub fn decode_untrusted(bytes: &Bytes) -> Result<Self, FrameError> {
+        Self::decode_walking(bytes, PartitionKey::check)
+    }
+    /// Like [`Frame::decode_untrusted`] for a stream that takes records without a partition key: it may be empty.
+    pub fn decode_untrusted_keyless(bytes: &Bytes) -> Result<Self, FrameError> {
+        Self::decode_walking(bytes, |key| if key.is_empty() { Ok(()) } else { PartitionKey::check(key) })
+    }
+    fn decode_walking(
+        bytes: &Bytes,
+        check_key: impl Fn(&str) -> Result<(), Error>,
+    ) -> Result<Self, FrameError> {
         let frame = Self::decode(bytes)?;
         if frame.bytes.len() != bytes.len() {
             return Err(FrameError::Malformed("bytes behind the frame"));
@@ -152,7 +162,7 @@ impl Frame {
             let (key, _, rest) = split_record(body)?;
             let key = std::str::from_utf8(key)
                 .map_err(|_| FrameError::Malformed("a partition key is not UTF-8"))?;
-            PartitionKey::check(key)
+            check_key(key)
                 .map_err(|_: Error| FrameError::Malformed("a partition key must have 1 to 256 characters"))?;
             body = rest;
         }

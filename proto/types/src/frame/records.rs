@@ -42,7 +42,7 @@ pub(super) fn split_record(body: &[u8]) -> Result<SplitRecord<'_>, FrameError> {
 pub struct RecordView<'a> {
     /// Its index in the shard.
     pub index: SequenceIndex,
-    /// Its partition key.
+    /// Its partition key; empty if it has none.
     pub key: &'a str,
     /// Its data.
     pub data: &'a [u8],

@@ -155,3 +155,14 @@ fn a_header_with_attributes_of_the_future_or_too_short_to_be_sealed_is_refused()
     assert!(with(0, largest) && !with(0, largest + 1));
     assert!(with(1, largest + 44) && !with(1, largest + 45));
 }
+
+#[test]
+fn a_record_without_a_key_is_taken_only_where_the_stream_allows_it() {
+    let frame = written(&[("k".into(), vec![1]), (String::new(), vec![2])]);
+    assert!(matches!(Frame::decode_untrusted(frame.bytes()), Err(FrameError::Malformed(_))));
+    assert_eq!(Frame::decode_untrusted_keyless(frame.bytes()).unwrap(), frame);
+    let stored = Frame::decode(frame.bytes()).unwrap();
+    assert_eq!(stored.records().map(|r| r.key).collect::<Vec<_>>(), ["k", ""]);
+    let long = written(&[("x".repeat(257), vec![])]);
+    assert!(Frame::decode_untrusted_keyless(long.bytes()).is_err());
+}

@@ -30,7 +30,7 @@ impl FrameWriter {
         self.count < FRAME_RECORDS_MAX
             && self.buffer.len() + Self::record_bytes(key_bytes, data_bytes) <= FRAME_BYTES_MAX
     }
-    /// Adds a record. It must fit ([`FrameWriter::fits`]); `key` is a valid partition key, `data` has at most 10 MiB.
+    /// Adds a record. It must fit ([`FrameWriter::fits`]); `key` is a valid partition key, empty for a record without one; `data` has at most 10 MiB.
     pub fn push(&mut self, key: &str, data: &[u8]) {
         assert!(self.fits(key.len(), data.len()), "the caller checks that a record fits");
         assert!(data.len() <= RECORD_DATA_BYTES_MAX);
