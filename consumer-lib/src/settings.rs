@@ -67,6 +67,7 @@ pub(crate) struct Settings {
 #[must_use]
 pub struct WorkerBuilder {
     endpoint: String,
+    authorities: Option<Vec<u8>>,
     app: String,
     streams: Vec<String>,
     worker: Option<String>,
@@ -83,6 +84,7 @@ impl WorkerBuilder {
     pub(crate) fn new(endpoint: &str, app: &str, stream: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            authorities: None,
             app: app.to_owned(),
             streams: vec![stream.to_owned()],
             worker: None,
@@ -98,6 +100,11 @@ impl WorkerBuilder {
     /// Another stream to process under the same application; the shards of all streams are shared out together.
     pub fn and_stream(mut self, stream: &str) -> Self {
         self.streams.push(stream.to_owned());
+        self
+    }
+    /// The authorities (PEM) to trust with an address that begins with `https://`. Default: those the system trusts.
+    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(pem.into());
         self
     }
     /// The worker's id, 1 to 256 bytes, unique among the workers of the application that run at the same time.
@@ -158,7 +165,10 @@ impl WorkerBuilder {
         streams.sort();
         streams.dedup();
         Ok(Worker::new(Settings {
-            endpoint: Endpoint::new(&self.endpoint)?,
+            endpoint: match self.authorities {
+                Some(pem) => Endpoint::new(&self.endpoint)?.ca_certificate(pem)?,
+                None => Endpoint::new(&self.endpoint)?,
+            },
             app: AppName::new(&self.app)?,
             streams,
             worker: WorkerId::new(&self.worker.unwrap_or_else(made_up_worker_id))?,

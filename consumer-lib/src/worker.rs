@@ -44,7 +44,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Begins the settings of a worker: the broker's address (`http://127.0.0.1:4567`), the application whose workers
+    /// Begins the settings of a worker: the broker's address (`http://127.0.0.1:4567`, `https://…` with TLS), the application whose workers
     /// share the work, and the stream.
     pub fn builder(endpoint: &str, app: &str, stream: &str) -> WorkerBuilder {
         WorkerBuilder::new(endpoint, app, stream)

@@ -23,7 +23,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, for the broker at `http://host:port`. An error if that is no such address.
+    /// The defaults, for the broker at `http://host:port`, or at `https://host:port` with TLS. An error if that is no such
+    /// address.
     pub fn new(endpoint: &str) -> Result<Self> {
         Ok(Self {
             endpoint: Endpoint::new(endpoint)?,
@@ -34,6 +35,10 @@ impl Config {
             batches_in_flight: 8,
             record_deadline: Duration::from_secs(30),
         })
+    }
+    /// The authorities (PEM) to trust with `https://`, instead of those the system trusts.
+    pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Result<Self> {
+        Ok(Self { endpoint: self.endpoint.ca_certificate(pem)?, ..self })
     }
     /// How long the first record of a batch waits for company. Default 5 ms, at most 1 s and half of `record_deadline`; 0
     /// sends at once.

@@ -90,6 +90,9 @@ fn worker(args: &Args) -> Result<Worker> {
     if let Some(id) = &args.worker {
         builder = builder.worker_id(id.as_str());
     }
+    if let Some(pem) = args.connection.authorities()? {
+        builder = builder.ca_certificate(pem);
+    }
     builder.build().map_err(|e| Error::usage(e.message()))
 }
 

@@ -16,6 +16,7 @@ mod stream;
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tidemill_proto::client::{Channel, Control, Endpoint};
 use tracing_subscriber::EnvFilter;
@@ -109,12 +110,26 @@ struct Connection {
     /// Where the broker listens
     #[arg(long, value_name = "URL", env = "TIDEMILL_ENDPOINT", default_value = "http://127.0.0.1:4567")]
     endpoint: Endpoint,
+    /// PEM file with the authorities to trust for https:// [default: those the system trusts]
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_CA_FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl Connection {
     async fn control(&self) -> Result<Control> {
-        let channel = Channel::connect(&self.endpoint).await.map_err(Error::from)?;
+        let endpoint = match self.authorities()? {
+            Some(pem) => self.endpoint.clone().ca_certificate(pem).map_err(|e| Error::usage(e.message()))?,
+            None => self.endpoint.clone(),
+        };
+        let channel = Channel::connect(&endpoint).await.map_err(Error::from)?;
         Ok(Control::new(channel, rand::random()))
+    }
+    /// What the file of authorities holds, if one is named.
+    fn authorities(&self) -> Result<Option<Vec<u8>>> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())))
+        };
+        self.ca_file.as_ref().map(read).transpose()
     }
 }
 
@@ -146,7 +161,7 @@ mod tests {
             "tidemill demo --json",
             "tidemill stream create s --shards 4 --retention-hours 48 --json",
             "tidemill stream list --endpoint http://127.0.0.1:1",
-            "tidemill stream describe s --json",
+            "tidemill stream describe s --json --endpoint https://localhost:1 --ca-file f",
             "tidemill stream delete s",
             "tidemill put s --key k --json --endpoint http://127.0.0.1:1",
             "tidemill put s --key-field id",

@@ -87,7 +87,10 @@ pub(super) async fn run(args: Args) -> Result<()> {
         (None, Some(field)) => Keying::Field(field),
         (None, None) => Keying::Random,
     };
-    let config = Config::new(&args.connection.endpoint.to_string()).map_err(failed)?;
+    let mut config = Config::new(&args.connection.endpoint.to_string()).map_err(failed)?;
+    if let Some(pem) = args.connection.authorities()? {
+        config = config.ca_certificate(pem).map_err(failed)?;
+    }
     let producer = Producer::new(config).await.map_err(failed)?;
     // a stream that is not there is told before any line is read
     producer.open(args.stream.as_str()).await.map_err(failed)?;

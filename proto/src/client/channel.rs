@@ -9,6 +9,7 @@ use crate::v1::lease_client::LeaseClient;
 use crate::{Error, ErrorKind, Result};
 use std::time::Duration;
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
+use tonic::transport::{Certificate, ClientTlsConfig};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -61,7 +62,7 @@ impl Channel {
 }
 
 fn configured(endpoint: &Endpoint) -> tonic::transport::Endpoint {
-    tonic::transport::Endpoint::from(endpoint.uri().clone())
+    let plain = tonic::transport::Endpoint::from(endpoint.uri().clone())
         .connect_timeout(CONNECT_DEADLINE)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -69,11 +70,31 @@ fn configured(endpoint: &Endpoint) -> tonic::transport::Endpoint {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(HTTP2_FRAME_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES);
+    if !endpoint.is_https() {
+        return plain;
+    }
+    encrypted(plain.clone(), endpoint).unwrap_or_else(|error| {
+        // connecting then fails and says so; a channel that connects later has no other way to tell
+        tracing::warn!(%endpoint, error = tell(&error), "no authorities to trust for TLS");
+        plain
+    })
+}
+
+/// Set to encrypt, and to trust what the endpoint says.
+pub(super) fn encrypted(
+    plain: tonic::transport::Endpoint,
+    endpoint: &Endpoint,
+) -> std::result::Result<tonic::transport::Endpoint, tonic::transport::Error> {
+    let tls = ClientTlsConfig::new();
+    plain.tls_config(match endpoint.authorities() {
+        Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+        None => tls.with_native_roots(),
+    })
 }
 
 /// The innermost cause: "connection refused" rather than "transport error".
-fn tell(error: &tonic::transport::Error) -> String {
+pub(super) fn tell(error: &tonic::transport::Error) -> String {
     let causes =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
     causes.last().map_or_else(|| error.to_string(), ToString::to_string)

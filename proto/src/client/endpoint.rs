@@ -1,13 +1,19 @@
-//! Where a broker listens.
+//! Where a broker listens, and whom to trust that it is the broker.
 
+use super::channel;
 use crate::{Error, Result};
 use http::Uri;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-/// The address of a broker, `http://host:port`. Prints as it parses. Cheap enough to clone.
+/// The address of a broker, `http://host:port`, or `https://host:port` for TLS. Prints as it parses. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint(Uri);
+pub struct Endpoint {
+    uri: Uri,
+    /// In PEM form. None: those the system trusts.
+    authorities: Option<Arc<[u8]>>,
+}
 
 impl Endpoint {
     /// Parses the address; the error says what is expected.
@@ -19,9 +25,8 @@ impl Endpoint {
         };
         let uri: Uri = text.parse().map_err(|_| bad("it does not parse"))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(bad("TLS is not supported yet, use http://")),
-            _ => return Err(bad("it must begin with http://")),
+            Some("http" | "https") => {}
+            _ => return Err(bad("it must begin with http:// or https://")),
         }
         if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
             return Err(bad("it names no host or no port"));
@@ -32,10 +37,31 @@ impl Endpoint {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad("nothing may follow the port"));
         }
-        Ok(Self(uri))
+        Ok(Self { uri, authorities: None })
+    }
+    /// Trusts the certificates of these authorities (PEM) instead of those the system trusts; without effect on
+    /// `http://`. A broker with `--tls local` writes its own to `tls/ca.pem` in its data directory.
+    pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Result<Self> {
+        let pem = pem.into();
+        let bad =
+            |why: &str| Error::invalid(format!("not the certificate of an authority in PEM form: {why}"));
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(bad("it holds no BEGIN CERTIFICATE"));
+        }
+        let endpoint = Self { authorities: Some(pem.into()), ..self };
+        channel::encrypted(tonic::transport::Endpoint::from_static("https://checked"), &endpoint)
+            .map_err(|error| bad(&channel::tell(&error)))?;
+        Ok(endpoint)
+    }
+    /// Whether connections are encrypted.
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
     }
     pub(crate) fn uri(&self) -> &Uri {
-        &self.0
+        &self.uri
+    }
+    pub(crate) fn authorities(&self) -> Option<&[u8]> {
+        self.authorities.as_deref()
     }
 }
 
@@ -48,8 +74,9 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self.0.authority().map_or("", |authority| authority.as_str());
-        write!(f, "http://{authority}")
+        let scheme = self.uri.scheme_str().unwrap_or("http");
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        write!(f, "{scheme}://{authority}")
     }
 }
 
@@ -59,16 +86,26 @@ mod tests {
 
     #[test]
     fn addresses_print_as_they_parse() {
-        for text in ["http://127.0.0.1:4567", "http://localhost:1", "http://[::1]:4567"] {
+        for text in
+            ["http://127.0.0.1:4567", "http://localhost:1", "https://localhost:1", "http://[::1]:4567"]
+        {
             assert_eq!(Endpoint::new(text).unwrap().to_string(), text);
         }
         assert_eq!(Endpoint::new("http://a:1/").unwrap().to_string(), "http://a:1");
     }
 
     #[test]
+    fn an_authority_is_a_certificate_in_pem_form() {
+        let endpoint = || Endpoint::new("https://a:1").unwrap();
+        assert!(endpoint().ca_certificate("ca.pem").unwrap_err().message().contains("PEM"));
+        let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        assert!(endpoint().ca_certificate(broken).is_err());
+        assert!(endpoint().is_https() && !Endpoint::new("http://a:1").unwrap().is_https());
+    }
+
+    #[test]
     fn other_texts_are_refused_with_a_reason() {
         let why = |text: &str| Endpoint::new(text).unwrap_err().message().to_owned();
-        assert!(why("https://a:1").contains("TLS"));
         assert!(why("127.0.0.1:4567").contains("http://"));
         for bad in [
             "",

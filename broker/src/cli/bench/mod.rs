@@ -126,6 +126,9 @@ struct Site {
 impl Site {
     async fn prepare(args: &Args) -> Result<Self> {
         if let Some(endpoint) = &args.endpoint {
+            if endpoint.is_https() {
+                return Err(Error::usage("bench speaks clear text: use http://"));
+            }
             return Ok(Self { endpoint: endpoint.clone(), own: None });
         }
         let dir = tempfile::Builder::new().prefix("tidemill-bench-").tempdir_in(".");

@@ -308,3 +308,27 @@ async fn a_broker_may_have_a_second_address_for_tls_alone() {
     assert!(ask(clear).await.contains("TLS only"));
     broker.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn native_clients_trust_the_authority_they_are_given() {
+    use tidemill_proto::client::{Channel, Control, Endpoint};
+    let dir = tempfile::tempdir().unwrap();
+    let settings = BrokerSettings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: dir.path().to_owned(),
+        tls: Some(TlsSettings { required: true, ..settings(local()) }),
+        ..BrokerSettings::default()
+    };
+    let broker = Broker::start(settings).await.unwrap();
+    assert!(broker.endpoint().starts_with("https://"), "clear text is refused");
+    let ca = std::fs::read(dir.path().join("tls/ca.pem")).unwrap();
+    let strangers = Endpoint::new(&broker.endpoint()).unwrap();
+    let refused = Channel::connect(&strangers).await.unwrap_err();
+    assert!(refused.message().contains("certificate"), "{refused}");
+    let trusted = strangers.ca_certificate(ca.clone()).unwrap();
+    let control = Control::new(Channel::connect(&trusted).await.unwrap(), 1);
+    assert!(control.list_streams(None, 10).await.unwrap().streams.is_empty());
+    let config = tidemill_producer::Config::new(&broker.endpoint()).unwrap().ca_certificate(ca).unwrap();
+    tidemill_producer::Producer::new(config).await.unwrap();
+    broker.shutdown().await.unwrap();
+}
