@@ -107,6 +107,14 @@ impl Broker {
         Connection::open(self.addr).await
     }
 
+    /// Memory of the process that is in use, in KiB. Linux only.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid()?.as_raw_nonzero()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+        Ok(kib.parse()?)
+    }
+
     /// Fails unless it still runs and says that it is ready.
     pub async fn assert_alive(&mut self) -> Result<()> {
         ensure!(self.running.is_running(), "the broker is gone");

@@ -2,4 +2,5 @@
 
 mod calls;
 mod fixture;
+mod malformed;
 mod transport;

@@ -100,16 +100,24 @@ async fn next(events: &mut Events) -> Result<SubscribeToShardEvent> {
     }
 }
 
-/// The data of the first event that has any; heartbeats before it are passed over.
-async fn next_data(events: &mut Events) -> Result<Vec<String>> {
+/// The first event that has records; heartbeats before it are passed over.
+async fn next_with_records(events: &mut Events) -> Result<SubscribeToShardEvent> {
     for _ in 0..20 {
         let event = next(events).await?;
         if !event.records().is_empty() {
-            let text = |data: &Blob| String::from_utf8_lossy(data.as_ref()).into_owned();
-            return Ok(event.records().iter().map(|record| text(&record.data)).collect());
+            return Ok(event);
         }
     }
     bail!("20 events without a record")
+}
+
+fn texts(event: &SubscribeToShardEvent) -> Vec<String> {
+    let text = |data: &Blob| String::from_utf8_lossy(data.as_ref()).into_owned();
+    event.records().iter().map(|record| text(&record.data)).collect()
+}
+
+async fn next_data(events: &mut Events) -> Result<Vec<String>> {
+    Ok(texts(&next_with_records(events).await?))
 }
 
 async fn subscribe(client: &Client, consumer: &str, from: StartingPosition) -> Result<Events> {
@@ -122,11 +130,7 @@ async fn the_rust_sdk_is_pushed_records_until_a_shard_is_split() -> Result<()> {
     let home = TempDir::new()?;
     let mut broker = Broker::start(home.path(), &[]).await?;
     let client = client(&broker);
-    client.create_stream().stream_name(STREAM).shard_count(1).send().await?;
-    let summary = client.describe_stream_summary().stream_name(STREAM).send().await?;
-    let arn = summary.stream_description_summary.context("a summary")?.stream_arn;
-    let register = client.register_stream_consumer().stream_arn(&arn).consumer_name("reader").send().await?;
-    let consumer = register.consumer.context("a consumer")?.consumer_arn;
+    let consumer = consumer_of(&client).await?;
     put(&client, "before").await?;
 
     let from = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build()?;
@@ -161,4 +165,43 @@ async fn the_rust_sdk_is_pushed_records_until_a_shard_is_split() -> Result<()> {
     let end = timeout(REPLY_DEADLINE, events.recv()).await.context("the stream of events does not end")??;
     assert!(end.is_none(), "nothing follows the children: {end:?}");
     broker.assert_alive().await
+}
+
+async fn consumer_of(client: &Client) -> Result<String> {
+    client.create_stream().stream_name(STREAM).shard_count(1).send().await?;
+    let summary = client.describe_stream_summary().stream_name(STREAM).send().await?;
+    let arn = summary.stream_description_summary.context("a summary")?.stream_arn;
+    let register = client.register_stream_consumer().stream_arn(&arn).consumer_name("reader").send().await?;
+    Ok(register.consumer.context("a consumer")?.consumer_arn)
+}
+
+// covers: SubscribeToShard restart-survives
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_goes_on_behind_its_last_event_after_a_kill() -> Result<()> {
+    let home = TempDir::new()?;
+    let mut broker = Broker::start(home.path(), &[]).await?;
+    let consumer = {
+        let client = client(&broker);
+        let consumer = consumer_of(&client).await?;
+        put(&client, "one").await?;
+        consumer
+    };
+    let mut from = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build()?;
+    for (data, next_data) in [("one", "two"), ("two", "three"), ("three", "four")] {
+        let client = client(&broker);
+        // the subscription ended with the broker, so nothing is to be waited for
+        let mut events = subscribe(&client, &consumer, from).await?;
+        let event = next_with_records(&mut events).await?;
+        assert_eq!(texts(&event), [data]);
+        from = StartingPosition::builder()
+            .r#type(ShardIteratorType::AfterSequenceNumber)
+            .sequence_number(event.continuation_sequence_number)
+            .build()?;
+        put(&client, next_data).await?;
+        broker.kill_9().await?;
+        let end = timeout(REPLY_DEADLINE, async { while let Ok(Some(_)) = events.recv().await {} }).await;
+        assert!(end.is_ok(), "a subscription ends with its broker");
+        broker = broker.restart().await?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The Kinesis API as raw HTTP through the router, on a real engine in a temporary directory.
 
 mod cbor;
+mod idle;
 mod reading;
 mod streams;
 mod validation;
