@@ -2,16 +2,25 @@
 //!
 //! Why: a body is memory that a stranger asks for. One body is capped, reading it has a deadline, and all bodies
 //! together draw on one [`Budget`]; past it the answer is a retryable error at once. A reply carries its share of the
-//! budget until its last byte has been handed to the socket; the server gives up a client that lets it wait for ever.
+//! budget until its last byte has been handed to the socket. A client that takes none of its reply for a minute is cut
+//! off, however lively its connection is otherwise: over HTTP/2 it may answer every ping and leave the reply's window
+//! shut, so the socket alone does not tell.
 
 use super::error::{ApiError, Code};
-use axum::body::Body;
+use crate::server::Cut;
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Largest request body: the largest PutRecords in base64, with room.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -23,6 +32,12 @@ const READ_DEADLINE: Duration = Duration::from_secs(30);
 const BUDGET_BYTES: usize = 512 * 1024 * 1024;
 /// Largest reply that is not charged to the budget: above that of the longest PutRecords.
 const FREE_REPLY_BYTES_MAX: usize = 256 * 1024;
+/// Replies up to this size go whole into what the connection buffers, and are not watched.
+const UNWATCHED_REPLY_BYTES_MAX: usize = 16 * 1024;
+/// What the connection is handed at a time of a watched reply: the least it must take within [`REPLY_DEADLINE`].
+const REPLY_PIECE_BYTES: usize = 128 * 1024;
+/// How long a client may take nothing of a reply.
+const REPLY_DEADLINE: Duration = Duration::from_secs(60);
 /// Room taken at first for a body whose length is announced: its sender has sent nothing yet.
 const FIRST_ROOM_BYTES_MAX: usize = 1024 * 1024;
 
@@ -46,7 +61,18 @@ impl Budget {
             )
         })
     }
-    /// A reply body that gives its bytes back once sent. Small replies are free: they tell what was done, which must
+    /// A reply whose client is watched by [`Cut`], if it has a connection that can be cut.
+    pub(crate) fn reply(&self, reply: Vec<u8>, cut: Option<&Cut>) -> Result<Body, ApiError> {
+        if reply.len() <= UNWATCHED_REPLY_BYTES_MAX {
+            return Ok(Body::from(reply));
+        }
+        let bytes = self.charge(reply)?;
+        Ok(match cut {
+            Some(cut) => Body::new(Pieces::watched(bytes, cut.clone(), REPLY_DEADLINE)),
+            None => Body::from(bytes),
+        })
+    }
+    /// Bytes to send that give back their share once sent. Small replies are free: they tell what was done, which must
     /// not fail for lack of room to say so.
     pub(crate) fn charge(&self, reply: Vec<u8>) -> Result<Bytes, ApiError> {
         if reply.len() <= FREE_REPLY_BYTES_MAX {
@@ -66,6 +92,69 @@ pub(crate) struct Charged {
 impl AsRef<[u8]> for Charged {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// A reply in pieces, so that it shows whether its client takes any.
+struct Pieces {
+    rest: Bytes,
+    taken: Arc<AtomicUsize>,
+}
+
+/// The bytes of a watched reply; the watch ends with the last of them.
+struct Watched {
+    bytes: Bytes,
+    _ended: DropGuard,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Pieces {
+    fn watched(bytes: Bytes, cut: Cut, deadline: Duration) -> Self {
+        let (taken, ended) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let rest = Bytes::from_owner(Watched { bytes, _ended: ended.clone().drop_guard() });
+        tokio::spawn(watch(Arc::clone(&taken), ended, cut, deadline));
+        Self { rest, taken }
+    }
+}
+
+/// Cuts the connection when within a deadline nothing was taken, until the reply has ended.
+async fn watch(taken: Arc<AtomicUsize>, ended: CancellationToken, cut: Cut, deadline: Duration) {
+    let mut before = 0;
+    while tokio::time::timeout(deadline, ended.cancelled()).await.is_err() {
+        let now = taken.load(Ordering::Relaxed);
+        if now == before {
+            return cut.now();
+        }
+        before = now;
+    }
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let bytes = self.rest.len().min(REPLY_PIECE_BYTES);
+        let piece = self.rest.split_to(bytes);
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }
 
@@ -140,6 +229,28 @@ mod tests {
         assert!(budget.charge(vec![0; FREE_REPLY_BYTES_MAX]).is_ok());
         drop(reply);
         assert!(budget.charge(vec![0; whole]).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_is_taken_slowly_is_left_alone_and_one_that_is_not_taken_is_cut() {
+        let budget = Budget::default();
+        let cut = Cut::new();
+        let slow = || budget.reply(vec![7; 4 * REPLY_PIECE_BYTES], Some(&cut)).unwrap();
+        let mut reply = slow();
+        assert_eq!(HttpBody::size_hint(&reply).exact(), Some(4 * REPLY_PIECE_BYTES as u64));
+        let mut pieces = Vec::new();
+        while let Some(piece) = reply.frame().await {
+            pieces.push(piece.unwrap().into_data().unwrap());
+            tokio::time::sleep(REPLY_DEADLINE - Duration::from_secs(1)).await;
+        }
+        assert_eq!(pieces.concat(), vec![7; 4 * REPLY_PIECE_BYTES]);
+        assert!(!cut.is_made());
+        drop((pieces, reply));
+        tokio::time::sleep(3 * REPLY_DEADLINE).await;
+        assert!(!cut.is_made(), "a reply that was taken is over");
+        let _untaken = slow();
+        tokio::time::sleep(REPLY_DEADLINE + Duration::from_secs(1)).await;
+        assert!(cut.is_made());
     }
 
     #[tokio::test]

@@ -89,6 +89,14 @@ pub(super) enum Speaks {
 pub(crate) struct Cut(CancellationToken);
 
 impl Cut {
+    pub(crate) fn new() -> Self {
+        Self(CancellationToken::new())
+    }
+    /// Whether it was told to end.
+    #[cfg(test)]
+    pub(crate) fn is_made(&self) -> bool {
+        self.0.is_cancelled()
+    }
     /// Ends it now.
     pub(crate) fn now(&self) {
         self.0.cancel();
@@ -169,7 +177,7 @@ where
 {
     let Door { front, stopping, patience } = door;
     let seen = Arc::new(AtomicBool::new(false));
-    let cut = Cut(CancellationToken::new());
+    let cut = Cut::new();
     let service = {
         let (seen, cut) = (Arc::clone(&seen), cut.clone());
         service_fn(move |mut request| {

@@ -6,6 +6,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
@@ -109,6 +110,35 @@ async fn a_head_that_comes_by_drops_is_given_up() {
     let ended: std::result::Result<std::io::Result<()>, _> = tokio::time::timeout(SOON, dripping).await;
     assert!(ended.expect("the HTTP/2 connection is ended").is_err());
     assert!(is_well(addr).await);
+    stopping.cancel();
+    accepting.await.unwrap();
+}
+
+/// A client that leaves its reply's window shut and answers every ping looks well to the socket. Whoever watches the
+/// reply cuts the connection, and the memory comes back.
+#[tokio::test]
+async fn a_cut_connection_gives_back_the_reply_that_nobody_takes() {
+    use axum::Extension;
+    let budget = Arc::new(Semaphore::new(1));
+    let (cuts, mut cut) = tokio::sync::mpsc::unbounded_channel::<Cut>();
+    let reply = {
+        let budget = Arc::clone(&budget);
+        move |Extension(cut): Extension<Cut>| async move {
+            cuts.send(cut).expect("the test waits");
+            let share = budget.try_acquire_owned().expect("only one asks");
+            Body::from(Bytes::from_owner(Held { bytes: vec![7; REPLY_BYTES], _share: share }))
+        }
+    };
+    let (addr, stopping, accepting) =
+        serving(Router::new().route("/", get(reply)), Patience::default()).await;
+    let mut silent = http2(addr).await;
+    silent.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 1, GET_ROOT)).await.unwrap();
+    assert!(read_until(&mut silent, HEADERS).await.is_some());
+    assert_eq!(budget.available_permits(), 0, "the reply waits for a window");
+    cut.recv().await.unwrap().now();
+    let freed = tokio::time::timeout(SOON, budget.acquire()).await;
+    assert!(freed.is_ok(), "the reply was freed");
+    assert!(tokio::time::timeout(SOON, read_until(&mut silent, PING)).await.unwrap().is_none(), "it is cut");
     stopping.cancel();
     accepting.await.unwrap();
 }
