@@ -17,4 +17,7 @@ mod ops;
 pub mod server;
 pub mod tls;
 
+pub use auth::{
+    AccessSettings, CredentialSettings, Effect, PolicySettings, Secret, StatementSettings,
+};
 pub use error::{Error, ErrorKind, Result};

@@ -1,90 +1,229 @@
-//! Who is calling: the one gate that every Kinesis request passes before it is acted on.
+//! Who is calling: the one gate that every request passes before it is acted on.
 //!
-//! What it is: a request's head in, a [`Caller`] out. Why: handlers demand a `Caller`, so no operation can be reached
-//! around the gate, and verification of signatures is a change of this folder only. It lives for one request.
+//! ```text
+//!  request ─► Gate::verify ─► Verified ─► handler ─► decide(caller, action, resource) ─► engine
+//!              │
+//!              └ sigv4 (Kinesis API), name and secret (gRPC), checked against `credentials`, read anew by `reload`
+//! ```
 //!
-//! What it does not do: this version reads who a request claims to come from and accepts any signature, or none;
-//! therefore it may only stand behind a loopback address.
+//! What it is: a request's head and body in, a [`Verified`] out. Why: handlers demand a `Verified`, and only the gate can
+//! make one, so no operation can be reached around it. With no credentials configured every signature, or none, is
+//! accepted, and a caller may do everything within the account it names; then the broker stays on loopback addresses
+//! unless it is told otherwise. `policy` and `resource_policy` decide what a caller may do.
+//!
+//! What it does not do: know operations, or keep anything beyond the credentials.
 
+mod credentials;
+mod policy;
+mod reload;
+mod resource_policy;
+mod secret;
+mod sigv4;
+
+pub use credentials::{AccessSettings, CredentialSettings, PolicySettings, StatementSettings};
+pub use policy::Effect;
+pub(crate) use policy::{Decision, decide};
+pub(crate) use reload::follow;
+pub(crate) use resource_policy::check_policy;
+pub use secret::Secret;
+
+use crate::aws::{ApiError, Code};
+use arc_swap::ArcSwapOption;
+use credentials::Keyring;
 use http::request::Parts;
+use http::{HeaderMap, header};
+use policy::Statement;
 use std::fmt;
+use std::sync::Arc;
+use tidemill_types::{AccountId, Region, TimestampMs};
 
-/// Longest access key id that is kept (AWS: 128 characters).
-const ACCESS_KEY_ID_CHARS_MAX: usize = 128;
-
-/// The origin of a request, as far as the gate has established it.
+/// Why a request does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// The request carries no credentials.
-    Unsigned,
-    /// The request names this access key id; its signature was not verified.
-    Claimed(String),
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
 }
 
-impl fmt::Display for Caller {
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code, refusal.message)
+    }
+}
+
+/// A caller that has passed the gate. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Verified(Arc<Identity>);
+
+#[derive(PartialEq, Eq)]
+struct Identity {
+    account: AccountId,
+    principal: String,
+    grants: Grants,
+}
+
+/// What a caller's own credential gives.
+#[derive(PartialEq, Eq)]
+enum Grants {
+    /// No credentials are configured.
+    Everything,
+    /// What the policies of the credential say.
+    Statements(Arc<[Statement]>),
+}
+
+impl Verified {
+    /// The account that the caller belongs to, and whose streams it means.
+    pub(crate) fn account(&self) -> &AccountId {
+        &self.0.account
+    }
+    /// The ARN by which policies name the caller.
+    pub(crate) fn principal(&self) -> &str {
+        &self.0.principal
+    }
+    fn grants(&self) -> &Grants {
+        &self.0.grants
+    }
+    /// Someone of `account`, of whom no more is known.
+    fn anyone_of(account: AccountId) -> Self {
+        let principal = format!("arn:aws:iam::{account}:root");
+        Self(Arc::new(Identity { account, principal, grants: Grants::Everything }))
+    }
+}
+
+impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsigned => f.write_str("unsigned"),
-            Self::Claimed(access_key_id) => f.write_str(access_key_id),
+        f.debug_tuple("Verified").field(&self.principal()).finish()
+    }
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.principal())
+    }
+}
+
+/// The gate. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Inner>);
+
+struct Inner {
+    region: Region,
+    /// Of callers that name none.
+    account: AccountId,
+    /// None until there are credentials; from then on it stays shut, whatever is taken away.
+    keyring: ArcSwapOption<Keyring>,
+}
+
+/// Whether the settings can be put into force; says why not.
+pub(crate) fn check_access(settings: &AccessSettings, account: &AccountId) -> Result<(), String> {
+    Keyring::new(settings, account).map(|_| ())
+}
+
+impl Gate {
+    /// A gate that lets everyone pass.
+    pub(crate) fn open(account: AccountId, region: Region) -> Self {
+        Self(Arc::new(Inner { region, account, keyring: ArcSwapOption::empty() }))
+    }
+
+    /// A gate that lets those pass whom the settings name; everyone, if they name nobody.
+    pub(crate) fn new(settings: &AccessSettings, account: AccountId, region: Region) -> Result<Self, String> {
+        let gate = Self::open(account, region);
+        gate.replace(settings)?;
+        Ok(gate)
+    }
+
+    /// Puts other settings into force, or says what is wrong with them and changes nothing. Tells how many credentials
+    /// there are now.
+    fn replace(&self, settings: &AccessSettings) -> Result<usize, String> {
+        let keyring = Keyring::new(settings, &self.0.account)?;
+        let credentials = keyring.len();
+        if credentials > 0 {
+            self.0.keyring.store(Some(Arc::new(keyring)));
+        } else if self.verifies() {
+            // to leave the door open is for a start to decide, not for a change of a file
+            tracing::warn!(
+                "no credentials are left: every request is refused until there are some, or a restart"
+            );
+            self.0.keyring.store(Some(Arc::new(keyring)));
+        }
+        Ok(credentials)
+    }
+
+    /// Whether requests must prove who sends them.
+    pub(crate) fn verifies(&self) -> bool {
+        self.0.keyring.load().is_some()
+    }
+
+    /// Establishes who sends a request of the Kinesis API, or why it is refused.
+    pub(crate) fn verify(&self, parts: &Parts, body: &[u8], now: TimestampMs) -> Result<Verified, Refusal> {
+        match &*self.0.keyring.load() {
+            Some(keyring) => {
+                sigv4::verify(keyring, &self.0.region, parts, body, now).map(|found| found.verified().clone())
+            }
+            None => Ok(self.claimed(sigv4::claimed_key_id(parts).as_deref())),
         }
     }
-}
 
-/// Establishes who is calling, from the `Authorization` header or the query string.
-pub(crate) fn identify(parts: &Parts) -> Caller {
-    let header = parts.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let credential =
-        header.and_then(header_credential).or_else(|| parts.uri.query().and_then(query_credential));
-    // a credential is KEYID/date/region/service/aws4_request
-    match credential.and_then(|text| text.split(['/', '%']).next()) {
-        Some(id) if is_access_key_id(id) => Caller::Claimed(id.to_owned()),
-        _ => Caller::Unsigned,
+    /// Establishes who sends a gRPC call, from `authorization: Basic base64(access key id:secret)`.
+    pub(crate) fn verify_basic(&self, headers: &HeaderMap, now: TimestampMs) -> Result<Verified, Refusal> {
+        let told = headers.get(header::AUTHORIZATION).and_then(|value| basic(value.as_bytes()));
+        let Some(keyring) = &*self.0.keyring.load() else {
+            return Ok(self.claimed(told.as_ref().map(|(id, _)| id.as_str())));
+        };
+        let Some((id, secret)) = told else {
+            return Err(Refusal {
+                code: Code::MissingAuthenticationToken,
+                message: "this broker serves only callers with credentials: \
+                          send an access key id and its secret in the metadata, as authorization: Basic"
+                    .to_owned(),
+            });
+        };
+        let known = keyring.get(&id);
+        let credential = known.unwrap_or(keyring.stand_in());
+        let same_secret = keyring.is_same(credential.secret(), &secret);
+        let token =
+            headers.get("x-amz-security-token").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let same_token = keyring.has_token(credential, token.as_deref());
+        match known {
+            Some(credential) if same_secret && same_token => {
+                credential.check_expiry(now)?;
+                Ok(credential.verified().clone())
+            }
+            // which of the two is wrong is not told
+            _ => Err(Refusal {
+                code: Code::UnrecognizedClient,
+                message: "the access key id or its secret is not right".to_owned(),
+            }),
+        }
+    }
+
+    /// Nobody is checked: a caller is of the account that it names in place of an access key id.
+    fn claimed(&self, key_id: Option<&str>) -> Verified {
+        let claimed = key_id.and_then(|id| AccountId::new(id).ok());
+        Verified::anyone_of(claimed.unwrap_or_else(|| self.0.account.clone()))
+    }
+
+    /// The account of callers that name none.
+    pub(crate) fn account(&self) -> &AccountId {
+        &self.0.account
+    }
+
+    /// The region of the broker.
+    pub(crate) fn region(&self) -> &Region {
+        &self.0.region
     }
 }
 
-fn is_access_key_id(text: &str) -> bool {
-    (1..=ACCESS_KEY_ID_CHARS_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-fn header_credential(header: &str) -> Option<&str> {
-    let parameters = header.strip_prefix("AWS4-HMAC-SHA256")?;
-    parameters.split([',', ' ']).find_map(|parameter| parameter.trim().strip_prefix("Credential="))
-}
-
-fn query_credential(query: &str) -> Option<&str> {
-    query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Credential="))
+/// Name and secret of `Basic base64(name:secret)`.
+fn basic(value: &[u8]) -> Option<(String, Secret)> {
+    let (scheme, text) = value.split_at_checked("basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let bytes = base64_simd::STANDARD.decode_to_vec(text.trim_ascii()).ok()?;
+    let whole = Secret::new(String::from_utf8(bytes).ok()?);
+    let (id, secret) = whole.reveal().split_once(':')?;
+    Some((id.to_owned(), Secret::new(secret.to_owned())))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Request;
-
-    fn caller(uri: &str, authorization: Option<&str>) -> Caller {
-        let mut request = Request::post(uri);
-        if let Some(value) = authorization {
-            request = request.header("authorization", value);
-        }
-        identify(&request.body(()).unwrap().into_parts().0)
-    }
-
-    #[test]
-    fn the_access_key_id_is_read_from_header_and_query() {
-        let claimed = Caller::Claimed("AKIDEXAMPLE".into());
-        let scope = "AKIDEXAMPLE/20240102/us-east-1/kinesis/aws4_request";
-        let spaced = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00");
-        let dense = format!("AWS4-HMAC-SHA256 SignedHeaders=host,Credential={scope},Signature=00");
-        assert_eq!(caller("/", Some(&spaced)), claimed);
-        assert_eq!(caller("/", Some(&dense)), claimed);
-        let query = "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20240102%2Fus-east-1";
-        assert_eq!(caller(query, None), claimed);
-    }
-
-    #[test]
-    fn what_is_no_credential_counts_as_unsigned() {
-        for header in [None, Some(""), Some("Bearer x"), Some("AWS4-HMAC-SHA256 Credential=")] {
-            assert_eq!(caller("/", header), Caller::Unsigned, "{header:?}");
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::DurabilityMode;
 use super::tls::TlsFile;
+use crate::auth::{CredentialSettings, PolicySettings};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ pub(super) struct File {
     pub(super) log: Option<String>,
     pub(super) tls: TlsFile,
     pub(super) server: ServerFile,
+    pub(super) credentials: Vec<CredentialSettings>,
+    pub(super) policies: Vec<PolicySettings>,
     pub(super) engine: EngineFile,
     pub(super) storage: StorageFile,
 }

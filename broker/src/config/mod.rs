@@ -6,10 +6,12 @@
 //! its own has a file of its own here. What it does not do: invent settings; each part owns its own and checks their
 //! bounds.
 
+mod credentials;
 mod file;
 mod flags;
 mod tls;
 
+pub(crate) use credentials::read_access;
 pub use flags::Flags;
 
 use crate::error::Result;
@@ -54,6 +56,7 @@ impl Config {
 
 fn compose(flags: Flags, file: File) -> Result<Config> {
     let mut broker = BrokerSettings::default();
+    broker.access = credentials::compose(flags.config.as_deref(), &file);
     set(&mut broker.listen, flags.listen.or(file.listen));
     set(&mut broker.data_dir, flags.data_dir.or(file.data_dir));
     set(&mut broker.account, flags.account.or(file.account));

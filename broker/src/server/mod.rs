@@ -19,7 +19,9 @@ mod settings;
 pub(crate) use connection::Cut;
 pub use settings::{BrokerSettings, Exposure};
 
+use crate::auth::{self, Gate};
 use crate::aws::{self, AwsState};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::grpc;
 use crate::ops::{self, Ops};
@@ -72,6 +74,11 @@ impl Broker {
             .map_err(|e| Error::because(format!("cannot open {}", settings.data_dir.display()), e))?;
         let stopping = CancellationToken::new();
         let mut tasks = Vec::new();
+        let gate = Gate::new(&settings.access, settings.account, settings.region).map_err(Error::usage)?;
+        if let Some(file) = settings.access.file {
+            let following = auth::follow(gate.clone(), file, config::read_access, stopping.clone());
+            tasks.push(tokio::spawn(following));
+        }
         let mut clear_text = true;
         let mut listeners = Vec::new();
         match &settings.tls {
@@ -89,11 +96,11 @@ impl Broker {
                 listeners.extend(second.map(|(listener, _)| (listener, Speaks::Tls(acceptor))));
             }
         }
-        let (grpc, health) = grpc::routes(&engine, &stopping).await;
+        let (grpc, health) = grpc::routes(&engine, gate.account(), &stopping).await;
         let front = Front {
             grpc,
             ops: Ops::new(engine.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
-            aws: aws::router(AwsState::new(engine.clone(), settings.account, settings.region)),
+            aws: aws::router(AwsState::guarded(engine.clone(), gate, stopping.clone())),
         };
         let door = Door { front, stopping: stopping.clone(), patience: Patience::default() };
         let accepting = accept::accept(Listeners::new(listeners), door, settings.connections_max);

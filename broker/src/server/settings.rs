@@ -1,5 +1,6 @@
 //! What a broker needs to start, and whether it fits together.
 
+use crate::auth::{self, AccessSettings};
 use crate::error::{Error, Result};
 use crate::tls::TlsSettings;
 use std::net::SocketAddr;
@@ -28,7 +29,9 @@ pub struct BrokerSettings {
     pub account: AccountId,
     /// Region in ARNs. Default `us-east-1`.
     pub region: Region,
-    /// Who may reach it. Default: this machine only.
+    /// Who may use it, and do what. Default: everyone who can reach it.
+    pub access: AccessSettings,
+    /// Who may reach it while no credentials are configured. Default: this machine only.
     pub exposure: Exposure,
     /// How it speaks TLS. Default: it does not.
     pub tls: Option<TlsSettings>,
@@ -56,6 +59,7 @@ impl Default for BrokerSettings {
             data_dir: PathBuf::from("./tidemill-data"),
             account: AccountId::new("000000000000").expect("twelve digits"),
             region: Region::new("us-east-1").expect("a valid name"),
+            access: AccessSettings::default(),
             exposure: Exposure::LoopbackOnly,
             tls: None,
             connections_max: 4096,
@@ -68,12 +72,14 @@ impl Default for BrokerSettings {
 impl BrokerSettings {
     /// Whether the settings fit each other; says which do not.
     pub fn check(&self) -> Result<()> {
+        auth::check_access(&self.access, &self.account).map_err(Error::usage)?;
+        let anyone = self.access.credentials.is_empty() && self.exposure == Exposure::LoopbackOnly;
         let listens = std::iter::once(self.listen).chain(self.tls.as_ref().and_then(|tls| tls.listen));
         for listen in listens {
-            if self.exposure == Exposure::LoopbackOnly && !listen.ip().is_loopback() {
+            if anyone && !listen.ip().is_loopback() {
                 return Err(Error::usage(format!(
                     "refusing to serve on {listen}: no credentials are configured, so anyone who reaches it could read \
-                     and write; listen on a loopback address, or accept that with --insecure"
+                     and write; configure credentials, listen on a loopback address, or accept that with --insecure"
                 )));
             }
         }

@@ -1,0 +1,88 @@
+//! Credentials change without a restart: the configuration file is read again when it changes, and on SIGHUP.
+//!
+//! A file that cannot be read, or has a mistake anywhere, changes nothing: it is told in the log, once for each change.
+
+use super::{AccessSettings, Gate};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tokio_util::sync::CancellationToken;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads the part of a configuration file that is about access.
+pub(crate) type ReadAccess = fn(&Path) -> crate::Result<AccessSettings>;
+
+/// What tells that a file was written: when, and how long it is.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// Follows the file until the broker stops.
+pub(crate) async fn follow(gate: Gate, file: PathBuf, read: ReadAccess, stopping: CancellationToken) {
+    let mut asked = Asked::catch();
+    // what was written between the start and now is read too
+    let mut seen = None;
+    loop {
+        let found = stamp(file.clone()).await;
+        if found != seen {
+            seen = found;
+            reread(&gate, &file, read).await;
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = asked.next() => seen = None,
+        }
+    }
+}
+
+async fn stamp(file: PathBuf) -> Stamp {
+    let look = move || {
+        let about = std::fs::metadata(file).ok()?;
+        Some((about.modified().ok()?, about.len()))
+    };
+    tokio::task::spawn_blocking(look).await.ok().flatten()
+}
+
+async fn reread(gate: &Gate, file: &Path, read: ReadAccess) {
+    let path = file.to_owned();
+    let settings = match tokio::task::spawn_blocking(move || read(&path)).await {
+        Ok(settings) => settings.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match settings.and_then(|settings| gate.replace(&settings)) {
+        Ok(credentials) => tracing::info!(file = %file.display(), credentials, "credentials are in force"),
+        Err(error) => tracing::error!(file = %file.display(), error, "the credentials stay as they were"),
+    }
+}
+
+/// SIGHUP, the word by which a daemon is asked to read its configuration again.
+#[cfg(unix)]
+struct Asked(Option<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Asked {
+    fn catch() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let caught = signal(SignalKind::hangup());
+        Self(caught.inspect_err(|error| tracing::warn!(%error, "cannot catch SIGHUP")).ok())
+    }
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Other systems have no such word: there the file is looked at only.
+#[cfg(not(unix))]
+struct Asked;
+
+#[cfg(not(unix))]
+impl Asked {
+    fn catch() -> Self {
+        Self
+    }
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
