@@ -1,0 +1,129 @@
+//! Encryption of a stream, switched on and off: data keys, their rows, and the verbs as the owner runs them.
+//!
+//! Each start draws a new data key and wraps it with the named key, also when the stream is encrypted already: that is
+//! how keys are rotated. Data keys stay as long as the stream, for the records that were sealed with them.
+
+use super::owner::Owner;
+use super::row::VERSION;
+use super::settings::Encryption;
+use super::state::{CatalogState, Change, StreamRow};
+use super::streams::not_found;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{Keys, WrappedKey};
+use crate::seal::KeyOwner;
+use crate::store::row::{RowReader, RowWriter};
+use crate::stream::Updated;
+use bytes::{BufMut, Bytes, BytesMut};
+use tidemill_types::{StreamIncarnation, StreamKey};
+use tracing::info;
+
+pub(super) const DATA_KEY_PREFIX: &[u8] = b"catalog/data-key/";
+/// Data keys of one stream: every row is kept as long as the stream.
+const DATA_KEYS_MAX: u32 = 10_000;
+
+/// Big-endian, so that the data keys of a stream lie together and in order.
+pub(super) fn data_key_key(incarnation: StreamIncarnation, number: u32) -> Bytes {
+    let mut key = BytesMut::from(DATA_KEY_PREFIX);
+    key.put_u64(incarnation.get());
+    key.put_u32(number);
+    key.freeze()
+}
+
+pub(super) fn encode_data_key(wrapped: &WrappedKey) -> Bytes {
+    RowWriter::new(VERSION).text(&wrapped.key_id).bytes(&wrapped.nonce).bytes(&wrapped.bytes).finish()
+}
+
+pub(super) fn decode_data_key(key: &[u8], bytes: &[u8]) -> Result<Change> {
+    let mut row = RowReader::new("row of a data key", bytes, VERSION)?;
+    let tail = key[DATA_KEY_PREFIX.len()..].first_chunk::<12>();
+    let tail = tail.filter(|_| key.len() == DATA_KEY_PREFIX.len() + 12);
+    let tail = tail.ok_or_else(|| row.damaged("its key has another length"))?;
+    let (incarnation, number) = tail.split_at(8);
+    let incarnation = u64::from_be_bytes(incarnation.try_into().expect("split at eight"));
+    let number = u32::from_be_bytes(number.try_into().expect("four are left"));
+    let wrapped = WrappedKey { key_id: row.text()?.to_owned(), nonce: row.bytes()?, bytes: row.bytes()? };
+    row.finish()?;
+    Ok(Change::DataKey(StreamIncarnation::new(incarnation), number, wrapped))
+}
+
+/// A new data key, wrapped by the key of that name, with which records are sealed from now on.
+pub(super) fn plan_encrypt(
+    state: &CatalogState,
+    stream: &StreamKey,
+    key_id: &str,
+    keys: &Keys,
+) -> Result<Vec<Change>> {
+    let row = state.stream(stream).ok_or_else(|| not_found(stream))?;
+    let incarnation = row.incarnation;
+    let number = state
+        .data_keys(incarnation)
+        .and_then(|keys| keys.last_key_value())
+        .map_or(1, |(number, _)| number + 1);
+    if number > DATA_KEYS_MAX {
+        let message = format!("Stream {stream} has had {DATA_KEYS_MAX} data keys, and can have no more.");
+        return Err(Error::new(ErrorKind::Precondition, message));
+    }
+    let owner = KeyOwner { stream: stream.clone(), incarnation };
+    let wrapped = keys.wrap_new(key_id, |id| owner.binding(number, id))?;
+    let encryption = Some(Encryption { key_id: key_id.to_owned(), data_key: number });
+    Ok(vec![Change::DataKey(incarnation, number, wrapped), Change::Stream(with_encryption(row, encryption))])
+}
+
+/// Records lie in the clear from now on. `key_id` must name the key in use; nothing to be done if there is none.
+pub(super) fn plan_stop(
+    state: &CatalogState,
+    stream: &StreamKey,
+    key_id: &str,
+    keys: &Keys,
+) -> Result<Vec<Change>> {
+    let row = state.stream(stream).ok_or_else(|| not_found(stream))?;
+    match &row.settings.encryption {
+        None => Ok(Vec::new()),
+        Some(current) if keys.are_same(&current.key_id, key_id) => {
+            Ok(vec![Change::Stream(with_encryption(row, None))])
+        }
+        Some(current) => {
+            let message = format!("Stream {stream} is encrypted with {}, not with {key_id}.", current.key_id);
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+    }
+}
+
+fn with_encryption(row: &StreamRow, encryption: Option<Encryption>) -> StreamRow {
+    let mut row = row.clone();
+    row.settings.encryption = encryption;
+    row
+}
+
+impl Owner {
+    /// Seals what is written from now on with a new data key.
+    pub(super) async fn encrypt(&mut self, key: &StreamKey, key_id: &str) -> Result<Updated> {
+        let keys = self.shared.settings().keys.now();
+        let changes = plan_encrypt(&self.state, key, key_id, &keys)?;
+        let updated = self.change_encryption(key, changes).await?;
+        info!(stream = %key, key = key_id, "encryption started");
+        Ok(updated)
+    }
+
+    /// Leaves what is written from now on in the clear.
+    pub(super) async fn stop_encryption(&mut self, key: &StreamKey, key_id: &str) -> Result<Updated> {
+        let keys = self.shared.settings().keys.now();
+        let changes = plan_stop(&self.state, key, key_id, &keys)?;
+        let updated = self.change_encryption(key, changes).await?;
+        info!(stream = %key, "encryption stopped");
+        Ok(updated)
+    }
+
+    async fn change_encryption(&mut self, key: &StreamKey, changes: Vec<Change>) -> Result<Updated> {
+        let core = self.registry.get(key)?;
+        let before = core.info();
+        if !changes.is_empty() {
+            self.commit_and_apply(changes).await?;
+            let row = self.state.stream(key).ok_or_else(|| not_found(key))?;
+            // the key is there before the row that names it
+            core.keys().set_wrapped(self.state.data_keys(row.incarnation).cloned().unwrap_or_default());
+            core.set_row(row.clone());
+        }
+        Ok(Updated { before, after: core.info() })
+    }
+}
