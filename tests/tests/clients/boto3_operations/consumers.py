@@ -86,7 +86,9 @@ def check_register_judges_its_input(kinesis):
     refused("ValidationException", register, StreamARN="x", ConsumerName="reader")
     refused("ValidationException", kinesis.loose.register_stream_consumer, StreamARN=arn)
     refused("ResourceNotFoundException", register, StreamARN=absent_arn(), ConsumerName="reader")
-    for number in range(19):
+    # more where the account has committed itself to a minimum throughput, as other checks do
+    kinesis.client.update_account_settings(MinimumThroughputBillingCommitment={"Status": "ENABLED"})
+    for number in range(49):
         register(StreamARN=arn, ConsumerName=f"another-{number}")
     refused("LimitExceededException", register, StreamARN=arn, ConsumerName="one-too-many")
 

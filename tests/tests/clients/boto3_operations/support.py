@@ -105,11 +105,6 @@ class Kinesis:
         """Its ARN."""
         return self.summary(stream)["StreamARN"]
 
-    def open_shards(self, stream):
-        """The shards that take records, in the order of their hash keys."""
-        shards = self.client.list_shards(StreamName=stream, ShardFilter={"Type": "AT_LATEST"})["Shards"]
-        return sorted(shards, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
-
     def iterator(self, stream, kind="TRIM_HORIZON", shard="shardId-000000000000", **more):
         """A shard iterator."""
         reply = self.client.get_shard_iterator(
