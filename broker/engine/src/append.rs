@@ -4,10 +4,12 @@
 //! is either open, then it is right, or closed, then the answer is `ShardClosed` and the producer fetches the new map;
 //! unless the batch was stored before the close: its answer is its first outcome, as of every repeated batch.
 
+use crate::catalog::settings::Distribution;
+use crate::catalog::state::StreamRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::ShardHandle;
 use crate::shard::pending::PendingAppend;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamCore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub struct Placed {
     pub shard: ShardId,
     /// Its number there.
     pub number: SequenceNumber,
+    /// Whether it lies encrypted.
+    pub encrypted: bool,
 }
 
 /// One frame of a put that was handed over: whose it is, and which of the request's records are within.
@@ -35,27 +39,58 @@ struct Sent {
 
 impl Stream {
     /// Routes each record, stores them as one frame for each shard, and waits until they are durable. Answers in the
-    /// order of the records; each succeeds or fails alone. Records of one shard keep the order of the request.
+    /// order of the records; each succeeds or fails alone. Records of one shard keep the order of the request; those of a
+    /// shard that is closed meanwhile follow to its children.
     ///
-    /// Where a shard's queue has no room within two seconds, its records are `Throttled`. Cancelled, some of the records
+    /// A record that is larger than the stream allows, or has no key where the stream needs one, is `Invalid`. Where a
+    /// shard's queue has no room within two seconds, its records are `Throttled`. Cancelled, some of the records
     /// may be stored.
     pub async fn put(&self, records: Vec<Record>) -> Vec<Result<Placed>> {
-        let set = self.core.shard_set();
-        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (at, record) in records.iter().enumerate() {
-            groups.entry(set.map().route_slot(record.hash_key())).or_default().push(at);
-        }
         let mut results: Vec<Option<Result<Placed>>> = vec![None; records.len()];
         let deadline = Instant::now() + PUT_WAIT_MAX;
+        let row = self.core.row();
+        let mut left = Vec::with_capacity(records.len());
+        for (at, record) in records.iter().enumerate() {
+            match check_record(&row, at, record) {
+                Ok(()) => left.push(at),
+                Err(error) => results[at] = Some(Err(error)),
+            }
+        }
+        while !left.is_empty() {
+            self.put_once(&records, left, deadline, &mut results).await;
+            let is_closed = |result: &Option<Result<Placed>>| matches!(result, Some(Err(error)) if error.kind() == ErrorKind::ShardClosed);
+            // not stored, and the map that has its children is there: the order within a key is kept
+            left = (0..results.len()).filter(|slot| is_closed(&results[*slot])).collect();
+            if Instant::now() >= deadline {
+                left.drain(..).for_each(|slot| results[slot] = Some(Err(self.resharded_too_often())));
+            }
+        }
+        results.into_iter().map(|result| result.expect("every record was in one group")).collect()
+    }
+
+    /// Stores the records in `slots` by the map there is now.
+    async fn put_once(
+        &self,
+        records: &[Record],
+        slots: Vec<usize>,
+        deadline: Instant,
+        results: &mut [Option<Result<Placed>>],
+    ) {
+        let set = self.core.shard_set();
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for at in slots {
+            groups.entry(set.map().route_slot(records[at].hash_key())).or_default().push(at);
+        }
         let mut sent = Vec::new();
         for (route, slots) in groups {
             let shard = set.map().open()[route].id;
             match self.core.handle(shard) {
-                Ok(handle) => send_group(&handle, &records, slots, deadline, &mut sent).await,
+                Ok(handle) => send_group(&self.core, &handle, records, slots, deadline, &mut sent).await,
                 Err(error) => slots.into_iter().for_each(|slot| results[slot] = Some(Err(error.clone()))),
             }
         }
         for part in sent {
+            let encrypted = part.pending.as_ref().is_ok_and(PendingAppend::is_encrypted);
             let outcome = match part.pending {
                 Ok(pending) => pending.await,
                 Err(error) => part.handle.shared().metrics().note(Err(error)),
@@ -66,17 +101,23 @@ impl Stream {
                     Placed {
                         shard: shard.id,
                         number: shard.number(appended.first.plus(nth), appended.arrival),
+                        encrypted,
                     }
                 }));
             }
         }
-        results.into_iter().map(|result| result.expect("every record was in one group")).collect()
+    }
+
+    fn resharded_too_often(&self) -> Error {
+        let message =
+            format!("shards of stream {} are being split or merged; repeat after a pause", self.core.key());
+        Error::new(ErrorKind::Unavailable, message)
     }
 
     /// Waits until the shard's queue has room, then hands over a batch that was checked by `Frame::decode_untrusted`.
     /// The order of calls for a shard is the order in the shard. Dropped before it returns, nothing was handed over.
     ///
-    /// Errors: `NotFound`, `ShardClosed`, `Unavailable`.
+    /// Errors: `NotFound`, `ShardClosed`, `Unavailable`; `Invalid` if a record is larger than the stream allows.
     pub async fn submit(
         &self,
         shard: ShardId,
@@ -84,7 +125,18 @@ impl Stream {
         frame: Frame,
     ) -> Result<PendingAppend> {
         let handle = self.door(shard, map_version)?;
-        handle.shared().metrics().note(handle.submit(frame).await)
+        handle.shared().metrics().note(self.check_sizes(&frame))?;
+        handle.shared().metrics().note(handle.submit(&self.core, frame).await)
+    }
+
+    /// Whether each record of a batch is as small as the stream demands.
+    fn check_sizes(&self, frame: &Frame) -> Result<()> {
+        let row = self.core.row();
+        if frame.bytes().len() <= row.settings.record_bytes_max() {
+            return Ok(()); // none can be larger than the frame
+        }
+        let mut records = frame.records().enumerate();
+        records.try_for_each(|(at, record)| check_size(&row, at, record.key.len() + record.data.len()))
     }
 
     /// The shard a batch goes to. A map from the future means that the producer speaks of another stream.
@@ -99,8 +151,37 @@ impl Stream {
     }
 }
 
+/// Whether the stream takes the record at place `at` of a request.
+fn check_record(stream: &StreamRow, at: usize, record: &Record) -> Result<()> {
+    check_size(stream, at, record.counted_bytes())?;
+    if record.key().is_absent() && stream.settings.distribution != Distribution::Auto {
+        let message = format!(
+            "record {} of the request has no partition key; stream {} needs one for each record",
+            at + 1,
+            stream.key
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    Ok(())
+}
+
+/// Whether the stream takes a record of `bytes`, data and partition key together.
+fn check_size(stream: &StreamRow, at: usize, bytes: usize) -> Result<()> {
+    let bytes_max = stream.settings.record_bytes_max();
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let message = format!(
+        "record {} of the request has {bytes} bytes, data and partition key together; stream {} takes at most {bytes_max}",
+        at + 1,
+        stream.key
+    );
+    Err(Error::new(ErrorKind::Invalid, message))
+}
+
 /// Writes the records of one shard into as few frames as hold them, and hands those over in order.
 async fn send_group(
+    core: &StreamCore,
     handle: &Arc<ShardHandle>,
     records: &[Record],
     slots: Vec<usize>,
@@ -113,7 +194,7 @@ async fn send_group(
         for slot in &slots {
             writer.push(records[*slot].key().as_str(), records[*slot].data());
         }
-        let submitted = handle.submit(writer.finish(ProducerId::NONE, 0));
+        let submitted = handle.submit(core, writer.finish(ProducerId::NONE, 0));
         let pending = match tokio::time::timeout_at(deadline, submitted).await {
             Ok(pending) => pending,
             Err(_) => Err(handle.no_room()),
@@ -151,14 +232,20 @@ fn split_by_frame(records: &[Record], slots: Vec<usize>) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::settings::StreamSettings;
     use crate::one_stream::OneStream;
     use crate::settings::Settings;
+    use crate::stream::StreamSpec;
     use tidemill_types::PartitionKey;
+    use tidemill_types::limits::RECORD_KIB_MAX;
 
     /// Nothing is written here until the test says so: the queue stays as full as it is.
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_makes_a_batch_wait_and_throttles_a_put_after_two_seconds() {
-        let one = OneStream::new(Settings { queue_bytes_per_shard: 12 << 20, ..Settings::default() });
+        let settings = StreamSettings { record_kib_max: RECORD_KIB_MAX, ..StreamSettings::default() };
+        let spec = StreamSpec { settings, ..StreamSpec::default() };
+        let queues = Settings { queue_bytes_per_shard: 12 << 20, ..Settings::default() };
+        let one = OneStream::of(&spec, queues);
         let (shard, version) = (ShardId::new(0).unwrap(), one.stream.map().version());
         let mut writer = FrameWriter::with_capacity(8 << 20);
         writer.push("k", &vec![1; 8 << 20]);

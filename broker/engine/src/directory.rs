@@ -17,7 +17,9 @@ const FORMAT_KEY: &[u8] = b"meta/format";
 const EPOCH_KEY: &[u8] = b"meta/epoch";
 const SECRET_KEY: &[u8] = b"meta/secret";
 /// The version of the directory as a whole. It rises when an older program could no longer read it.
-const FORMAT: u32 = 1;
+///
+/// Format 1 was only ever written by programs before the first release: streams had no account and no settings.
+const FORMAT: u32 = 2;
 const VERSION: u8 = 1;
 
 /// What the metadata store says of a directory.
@@ -55,6 +57,13 @@ fn check_format(store: &mut dyn Store) -> Result<()> {
     if format > FORMAT {
         let message = format!(
             "the data directory has format {format}, this program knows up to {FORMAT}; use a later version of tidemill"
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    if format < FORMAT {
+        let message = format!(
+            "the data directory has format {format}, which was written before the first release of tidemill and cannot be \
+             read any more; begin with a new directory"
         );
         return Err(Error::new(ErrorKind::Invalid, message));
     }
@@ -120,14 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_a_later_format_is_refused_and_left_as_it_is() {
-        let mut store = MemoryStore::default();
-        open(&mut store).unwrap();
-        let later = RowWriter::new(VERSION).u32(FORMAT + 1).finish();
-        store.commit(&[Batch::put(FORMAT_KEY, later)]).unwrap();
-        let epoch = store.get(EPOCH_KEY).unwrap();
-        let error = open(&mut store).err().expect("a later format");
-        assert!(error.to_string().contains("later version"), "{error}");
-        assert_eq!(store.get(EPOCH_KEY).unwrap(), epoch);
+    fn a_directory_of_another_format_is_refused_and_left_as_it_is() {
+        for (format, told) in [(FORMAT + 1, "use a later version"), (1, "begin with a new directory")] {
+            let mut store = MemoryStore::default();
+            open(&mut store).unwrap();
+            let other = RowWriter::new(VERSION).u32(format).finish();
+            store.commit(&[Batch::put(FORMAT_KEY, other)]).unwrap();
+            let epoch = store.get(EPOCH_KEY).unwrap();
+            let error = open(&mut store).err().expect("another format");
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(told), "{error}");
+            assert_eq!(store.get(EPOCH_KEY).unwrap(), epoch);
+        }
     }
 }

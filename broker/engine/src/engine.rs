@@ -9,6 +9,7 @@ use crate::catalog::settings::{StreamUpdate, Tags};
 use crate::directory::{self, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::table::{self, LeaseTable};
+use crate::retention;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::store::Batch;
@@ -64,21 +65,29 @@ impl Engine {
         let dir = data_dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || open_directory(&dir, settings, clock)).await;
         let opened = opened.map_err(|e| Error::caused(ErrorKind::Internal, "opening broke off", e))?;
-        Self::start(opened?, shared)
+        let engine = Self::start(opened?, shared)?;
+        let (registry, now) = (Arc::clone(&engine.inner.registry), engine.clock().now());
+        let trimmed = tokio::task::spawn_blocking(move || retention::trim_at_open(&registry, now)).await;
+        trimmed.map_err(|e| Error::caused(ErrorKind::Internal, "opening broke off", e))?;
+        engine.inner.catalog.settle_at_open().await?;
+        Ok(engine)
     }
 
     fn start(opened: Opened, shared: Arc<Shared>) -> Result<Self> {
         let Opened { storage, mut store, directory: Directory { epoch, secret, catalog: state } } = opened;
-        let live = state.streams().map(|row| row.incarnation).collect();
+        let live = state.shard_keys().collect();
         let (leases, orphans) = table::load(&store, &live, shared.clock().monotonic())?;
         if !orphans.is_empty() {
-            // of streams whose deletion was cut short
+            // of streams whose deletion, or shards whose expiry, was cut short
             let changes = orphans.into_iter().map(|key| (key, None)).collect();
             store.commit(&[Batch { conditions: Vec::new(), changes }])?;
         }
         let registry = Arc::new(Registry::default());
         for row in state.streams() {
             registry.insert(open_stream(&state, &row.key, &shared, &storage)?);
+        }
+        for (account, row) in state.accounts() {
+            registry.set_commitment(account, row.commitment);
         }
         storage.start().map_err(|e| Error::from_storage("could not start storage", e))?;
         info!(
@@ -103,6 +112,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             storage: Arc::clone(&storage),
             registry: Arc::clone(&registry),
+            catalog: catalog.clone(),
             leases: Arc::clone(&leases),
         };
         let background = Mutex::new(Some(Background::start(work, owner, metadata, writer)?));
@@ -239,6 +249,11 @@ impl Engine {
     pub fn stream(&self, key: &StreamKey) -> Result<Stream> {
         let core = self.inner.shared.metrics().note(self.inner.registry.get(key))?;
         Ok(Stream { core })
+    }
+
+    /// Most shards of all streams together.
+    pub fn shards_max(&self) -> u32 {
+        self.inner.shared.settings().shards_max
     }
 
     /// The leases of consumer applications.

@@ -18,12 +18,14 @@ mod catalog;
 mod directory;
 mod engine;
 mod error;
+mod keys;
 mod lease;
 mod metrics;
 #[cfg(test)]
 mod one_stream;
 mod read;
 mod retention;
+mod seal;
 mod settings;
 mod shard;
 mod shared;
@@ -32,17 +34,19 @@ mod stream;
 mod subscribe;
 
 pub use append::Placed;
-pub use catalog::accounts::{AccountInfo, Commitment};
+pub use catalog::accounts::{AccountInfo, Commitment, CommitmentStatus};
 pub use catalog::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
 pub use catalog::settings::{
     Distribution, Encryption, MetricSet, StreamMode, StreamSettings, StreamUpdate, Tags,
 };
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
+pub use keys::{KeyMaterial, KeyRing, WrappingKey};
 pub use lease::{HeldLease, LeaseRow, LeaseTable, Steal, TakeLease};
 pub use read::{FramePage, ReadRecord, RecordPage};
 pub use settings::Settings;
 pub use shard::pending::PendingAppend;
+pub use shard::quota::Quota;
 pub use stream::{NumberProblem, Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 pub use subscribe::Subscription;
 pub use tidemill_storage::{Appended, Durability, Health, Settings as StorageSettings};

@@ -20,11 +20,16 @@ pub(crate) struct OneStream {
     pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) storage: Arc<Storage>,
+    pub(crate) state: CatalogState,
     _dir: TempDir,
 }
 
 impl OneStream {
     pub(crate) fn new(settings: Settings) -> Self {
+        Self::of(&StreamSpec::default(), settings)
+    }
+    /// With the first shard of a stream like this.
+    pub(crate) fn of(spec: &StreamSpec, settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = TimestampMs::new(1_700_000_000_000);
         let clock = Arc::new(ManualClock::new(now));
@@ -35,13 +40,13 @@ impl OneStream {
             CatalogState::default(),
             StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new("s").unwrap()),
         );
-        let changes = plan_create(&state, &name, &StreamSpec::default(), now, 10).unwrap();
+        let changes = plan_create(&state, &name, spec, now, 10).unwrap();
         changes.into_iter().for_each(|change| state.apply(change));
         state.logs().for_each(|log| drop(storage.create_log(log)));
         let shared = Shared::new(clock, settings);
         let registry = Arc::new(Registry::default());
         let core = open_stream(&state, &name, &shared, &storage).unwrap();
         registry.insert(Arc::clone(&core));
-        Self { name, stream: Stream { core }, shared, registry, storage, _dir: dir }
+        Self { name, stream: Stream { core }, shared, registry, storage, state, _dir: dir }
     }
 }

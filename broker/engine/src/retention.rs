@@ -1,22 +1,33 @@
 //! Retention: lets go of records that are older than their stream keeps them.
 //!
 //! Every shard is looked at once in [`PERIOD`], a slice of them at a time, so that ten thousand shards cost no burst. A
-//! shard without records is passed over, one whose oldest record is young costs one look at its marks.
+//! shard without records is passed over, one whose oldest record is young costs one look at its marks. A change of the
+//! retention is seen by the next look; what a shorter one lets go of is let go of by the change itself
+//! ([`crate::catalog::update`]).
 
+use crate::catalog::owner::Catalog;
 use crate::catalog::registry::Registry;
+use crate::catalog::reshard::expiry::has_passed;
+use crate::shard::handle::ShardHandle;
 use crate::shared::Shared;
+use crate::stream::StreamCore;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_types::TimestampMs;
 use tokio::sync::watch;
 use tracing::warn;
 
 /// Every shard is looked at this often.
 const PERIOD: Duration = Duration::from_secs(1);
 const SLICES: u32 = 10;
-const HOUR_MS: u64 = 3_600_000;
 
 /// Trims until the engine stops.
-pub(crate) async fn run(registry: Arc<Registry>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    registry: Arc<Registry>,
+    catalog: Catalog,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut ticks = tokio::time::interval(PERIOD / SLICES);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for slice in (0..SLICES as usize).cycle() {
@@ -24,25 +35,58 @@ pub(crate) async fn run(registry: Arc<Registry>, shared: Arc<Shared>, mut stop: 
             _ = ticks.tick() => {}
             _ = stop.changed() => return,
         }
-        let (registry, shared) = (Arc::clone(&registry), Arc::clone(&shared));
+        let (of_slice, now) = (Arc::clone(&registry), shared.clock().now());
         // dropping segments unlinks files
-        let trimmed = tokio::task::spawn_blocking(move || trim_slice(&registry, &shared, slice)).await;
-        if let Err(error) = trimmed {
-            warn!(%error, "trimming broke off");
+        let trimmed = tokio::task::spawn_blocking(move || trim_slice(&of_slice, now, slice)).await;
+        let expired = match trimmed {
+            Ok(Trimmed { may_go: true }) => catalog.expire().await,
+            Ok(Trimmed { may_go: false }) => Ok(()),
+            Err(error) => {
+                warn!(%error, "trimming broke off");
+                Ok(())
+            }
+        };
+        if let Err(error) = expired
+            && shared.check_open().is_ok()
+        {
+            warn!(%error, "closed shards that have passed the retention could not be removed");
         }
     }
 }
 
-fn trim_slice(registry: &Registry, shared: &Shared, slice: usize) {
-    let now = shared.clock().now();
+/// What came of a slice.
+struct Trimmed {
+    /// A closed shard is empty and has passed the retention.
+    may_go: bool,
+}
+
+/// Lets go once more of what shorter retentions let go of: a crash may have taken it back. Blocks.
+pub(crate) fn trim_at_open(registry: &Registry, now: TimestampMs) {
+    let changed = |stream: &StreamCore| stream.row().kept_from > TimestampMs::default();
+    for (stream, handle) in registry.all_shards().iter().filter(|(stream, _)| changed(stream)) {
+        trim(handle, stream.kept_since(now));
+    }
+}
+
+fn trim_slice(registry: &Registry, now: TimestampMs, slice: usize) -> Trimmed {
     let shards = registry.all_shards();
-    for (hours, handle) in shards.iter().skip(slice).step_by(SLICES as usize) {
+    for (stream, handle) in shards.iter().skip(slice).step_by(SLICES as usize) {
+        trim(handle, stream.kept_since(now));
+    }
+    let may_go = |(stream, handle): &(Arc<StreamCore>, Arc<ShardHandle>)| {
         let marks = handle.log().marks();
-        if marks.horizon() >= marks.durable() || handle.check_readable().is_err() {
-            continue;
-        }
-        if let Err(error) = handle.log().trim(now.saturating_sub_ms(u64::from(*hours) * HOUR_MS)) {
-            warn!(shard = %handle.shard().id, log = handle.log().id().get(), %error, "old records could not be let go");
-        }
+        has_passed(handle.shard(), stream.kept_since(now)) && marks.horizon() >= marks.durable()
+    };
+    Trimmed { may_go: slice == 0 && shards.iter().any(may_go) }
+}
+
+/// Lets go of the records of a shard that arrived before `since`. Blocks.
+pub(crate) fn trim(handle: &ShardHandle, since: TimestampMs) {
+    let marks = handle.log().marks();
+    if marks.horizon() >= marks.durable() || handle.check_readable().is_err() {
+        return;
+    }
+    if let Err(error) = handle.log().trim(since) {
+        warn!(shard = %handle.shard().id, log = handle.log().id().get(), %error, "old records could not be let go");
     }
 }

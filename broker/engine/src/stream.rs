@@ -2,10 +2,11 @@
 //!
 //! The verbs are in [`crate::append`], [`crate::read`] and [`crate::subscribe`].
 
-use crate::catalog::consumers::ConsumerInfo;
-use crate::catalog::settings::StreamSettings;
+use crate::catalog::consumers::{ConsumerInfo, consumer_not_found};
+use crate::catalog::settings::{Distribution, StreamSettings};
 use crate::catalog::state::StreamRow;
 use crate::error::{Error, ErrorKind, Result};
+use crate::seal::StreamKeys;
 use crate::shard::handle::{ShardHandle, gone};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -98,32 +99,34 @@ impl fmt::Display for NumberProblem {
     }
 }
 
-/// The shards of a stream at one moment.
+/// The shards of a stream at one moment: what is told of them here does not change, their handles go with the time.
 pub(crate) struct ShardSet {
     map: Arc<ShardMap>,
     /// By id.
-    handles: Vec<Arc<ShardHandle>>,
+    shards: Vec<(Shard, Arc<ShardHandle>)>,
 }
 
 impl ShardSet {
-    pub(crate) fn new(map: Arc<ShardMap>, mut handles: Vec<Arc<ShardHandle>>) -> Self {
-        handles.sort_by_key(|handle| handle.shard().id);
-        Self { map, handles }
+    pub(crate) fn new(map: Arc<ShardMap>, mut shards: Vec<(Shard, Arc<ShardHandle>)>) -> Self {
+        shards.sort_by_key(|(shard, _)| shard.id);
+        Self { map, shards }
     }
     pub(crate) fn map(&self) -> &Arc<ShardMap> {
         &self.map
     }
     pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<ShardHandle>> {
-        self.handles.iter()
+        self.shards.iter().map(|(_, handle)| handle)
+    }
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().map(|(shard, _)| shard)
     }
     pub(crate) fn get(&self, id: ShardId) -> Option<&Arc<ShardHandle>> {
-        let slot = self.handles.binary_search_by_key(&id, |handle| handle.shard().id).ok()?;
-        Some(&self.handles[slot])
+        let slot = self.shards.binary_search_by_key(&id, |(shard, _)| shard.id).ok()?;
+        Some(&self.shards[slot].1)
     }
     /// The shards that came from `parent` by split or merge.
     pub(crate) fn children(&self, parent: ShardId) -> Vec<Shard> {
-        let shards = self.handles().map(|handle| handle.shard());
-        shards.filter(|shard| shard.parents().any(|id| id == parent)).cloned().collect()
+        self.shards().filter(|shard| shard.parents().any(|id| id == parent)).cloned().collect()
     }
 }
 
@@ -135,6 +138,7 @@ pub(crate) struct StreamCore {
     row: ArcSwap<StreamRow>,
     shards: ArcSwap<ShardSet>,
     consumers: ArcSwap<Consumers>,
+    keys: Arc<StreamKeys>,
     deleted: AtomicBool,
 }
 
@@ -142,13 +146,14 @@ pub(crate) struct StreamCore {
 pub(crate) type Consumers = BTreeMap<ConsumerName, ConsumerInfo>;
 
 impl StreamCore {
-    pub(crate) fn new(row: StreamRow, shards: ShardSet, consumers: Consumers) -> Self {
+    pub(crate) fn new(row: StreamRow, shards: ShardSet, consumers: Consumers, keys: Arc<StreamKeys>) -> Self {
         Self {
             key: row.key.clone(),
             incarnation: row.incarnation,
             row: ArcSwap::from_pointee(row),
             shards: ArcSwap::from_pointee(shards),
             consumers: ArcSwap::from_pointee(consumers),
+            keys,
             deleted: AtomicBool::new(false),
         }
     }
@@ -158,8 +163,9 @@ impl StreamCore {
     pub(crate) fn incarnation(&self) -> StreamIncarnation {
         self.incarnation
     }
-    pub(crate) fn retention_hours(&self) -> u32 {
-        self.row.load().settings.retention_hours
+    /// Records that arrived earlier are no longer kept at the time `now`.
+    pub(crate) fn kept_since(&self, now: TimestampMs) -> TimestampMs {
+        self.row.load().kept_since(now)
     }
     pub(crate) fn info(&self) -> StreamInfo {
         let row = self.row.load();
@@ -172,6 +178,18 @@ impl StreamCore {
             consumers: count(self.consumers.load().len()),
             settings: row.settings.clone(),
         }
+    }
+    /// The row as it was committed last.
+    pub(crate) fn row(&self) -> Arc<StreamRow> {
+        self.row.load_full()
+    }
+    /// The keys its records are sealed with.
+    pub(crate) fn keys(&self) -> &Arc<StreamKeys> {
+        &self.keys
+    }
+    /// The number of the data key that what is written now is sealed with, if any is.
+    pub(crate) fn sealed_with(&self) -> Option<u32> {
+        self.row.load().settings.encryption.as_ref().map(|encryption| encryption.data_key)
     }
     /// Shows a row that was committed.
     pub(crate) fn set_row(&self, row: StreamRow) {
@@ -192,17 +210,35 @@ impl StreamCore {
     }
     pub(crate) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::SeqCst);
-        self.shards.load().handles().for_each(|handle| handle.mark_deleted());
+        self.shards.load().handles().for_each(|handle| handle.mark_gone(gone(&self.key)));
     }
     /// The shard; an error if the stream is gone or never had it.
     pub(crate) fn handle(&self, id: ShardId) -> Result<Arc<ShardHandle>> {
         if self.is_deleted() {
             return Err(gone(&self.key));
         }
-        self.shards.load().get(id).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("Could not find shard {id} in stream {}.", self.key))
-        })
+        self.shards.load().get(id).cloned().ok_or_else(|| no_such_shard(&self.key, id))
     }
+    /// Shows other shards, in one step; then tells those that were closed or have gone.
+    pub(crate) fn show(&self, shards: ShardSet) {
+        let after = Arc::new(shards);
+        let before = self.shards.swap(Arc::clone(&after));
+        for (shard, handle) in &before.shards {
+            match after.shards.binary_search_by_key(&shard.id, |(shard, _)| shard.id) {
+                Err(_) => handle.mark_gone(no_such_shard(&self.key, shard.id)),
+                Ok(slot) if shard.is_open() && !after.shards[slot].0.is_open() => {
+                    handle.close(after.shards[slot].0.clone());
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// The error for a shard that a stream does not have.
+pub(crate) fn no_such_shard(key: &StreamKey, id: ShardId) -> Error {
+    let message = format!("Could not find shard {id} in stream {} under account {}.", key.name, key.account);
+    Error::new(ErrorKind::NotFound, message)
 }
 
 /// A handle on a stream, cheap to clone. Once the stream is deleted its verbs answer `NotFound`, also when a stream of
@@ -223,18 +259,30 @@ impl Stream {
     pub fn info(&self) -> StreamInfo {
         self.core.info()
     }
+    /// Which stream of its name it is.
+    pub fn incarnation(&self) -> StreamIncarnation {
+        self.core.incarnation()
+    }
+    /// Looks at what it is set to, without a copy.
+    pub fn with_settings<T>(&self, look: impl FnOnce(&StreamSettings) -> T) -> T {
+        look(&self.core.row.load().settings)
+    }
+    /// Largest record it takes, data and partition key together, in bytes.
+    pub fn record_bytes_max(&self) -> usize {
+        self.core.row().settings.record_bytes_max()
+    }
+    /// Whether it takes records without a partition key.
+    pub fn takes_keyless(&self) -> bool {
+        self.core.row().settings.distribution == Distribution::Auto
+    }
     /// Its registered consumers, by name.
     pub fn consumers(&self) -> Vec<ConsumerInfo> {
         self.core.consumers().values().cloned().collect()
     }
     /// The registered consumer of that name. Errors: `NotFound`.
     pub fn consumer(&self, name: &ConsumerName) -> Result<ConsumerInfo> {
-        self.core.consumers().get(name).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("Consumer {name} of stream {} not found.", self.core.key()),
-            )
-        })
+        let found = self.core.consumers().get(name).cloned();
+        found.ok_or_else(|| consumer_not_found(self.core.key(), name))
     }
     /// Whether it was deleted.
     pub fn is_deleted(&self) -> bool {
@@ -242,7 +290,7 @@ impl Stream {
     }
     /// All shards by id, open and closed.
     pub fn shards(&self) -> Vec<Shard> {
-        self.core.shard_set().handles().map(|handle| handle.shard().clone()).collect()
+        self.core.shard_set().shards().cloned().collect()
     }
     /// The open shards, by hash range.
     pub fn map(&self) -> Arc<ShardMap> {

@@ -13,21 +13,25 @@ use super::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
 use super::registry::Registry;
 use super::row;
 use super::settings::{StreamUpdate, Tags};
-use super::state::{CatalogState, Change, Counters};
+use super::state::{CatalogState, Change, Counters, StreamRow};
 use super::streams::{plan_create, plan_delete};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::table::LeaseTable;
+use crate::seal::{KeyOwner, StreamKeys};
 use crate::shard::handle::ShardHandle;
 use crate::shared::Shared;
 use crate::store::Verdict;
 use crate::store::writer::Metadata;
-use crate::stream::{Consumers, Scaled, ShardSet, StreamCore, StreamInfo, StreamSpec, Updated};
+use crate::stream::{Scaled, ShardSet, StreamCore, StreamInfo, StreamSpec, Updated};
 use std::sync::Arc;
+use std::time::Duration;
 use tidemill_storage::{LogId, ShardLog, Storage};
 use tidemill_types::{AccountId, ConsumerName, HashKey, ShardId, StreamKey};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+/// A reshard that could not be completed is tried again this often, while nothing else is to be done.
+const SETTLE_EVERY: Duration = Duration::from_millis(500);
 /// Verbs that may wait for their turn.
 const QUEUE_MAX: usize = 256;
 
@@ -44,6 +48,9 @@ enum Verb {
     UpdateConsumer(StreamKey, ConsumerName, ConsumerUpdate, Done<()>),
     DeregisterConsumer(StreamKey, ConsumerName, Done<()>),
     SetCommitment(AccountId, bool, Done<AccountInfo>),
+    SettleAtOpen(Done<()>),
+    Settle,
+    Expire(Done<()>),
 }
 
 /// Sends verbs to the owner; it ends when the last one is gone.
@@ -106,6 +113,14 @@ impl Catalog {
     pub(crate) async fn set_commitment(&self, account: AccountId, enabled: bool) -> Result<AccountInfo> {
         self.ask(|done| Verb::SetCommitment(account, enabled, done)).await
     }
+    /// Completes what a crash has left half done, as far as that is possible now. Before anybody is served.
+    pub(crate) async fn settle_at_open(&self) -> Result<()> {
+        self.ask(Verb::SettleAtOpen).await
+    }
+    /// Lets go of closed shards whose records have all passed the retention.
+    pub(crate) async fn expire(&self) -> Result<()> {
+        self.ask(Verb::Expire).await
+    }
 }
 
 /// The state and all that a verb touches.
@@ -118,7 +133,7 @@ pub(crate) struct Owner {
     pub(super) storage: Arc<Storage>,
     metadata: Metadata,
     pub(super) registry: Arc<Registry>,
-    leases: Arc<LeaseTable>,
+    pub(super) leases: Arc<LeaseTable>,
 }
 
 impl Owner {
@@ -146,6 +161,7 @@ impl Owner {
             let verb = tokio::select! {
                 verb = self.verbs.recv() => verb,
                 _ = closing.wait_for(|closing| *closing) => None,
+                () = tokio::time::sleep(SETTLE_EVERY), if self.state.has_reshards() => Some(Verb::Settle),
             };
             match verb {
                 None => return,
@@ -178,6 +194,9 @@ impl Owner {
             Verb::SetCommitment(account, enabled, done) => {
                 answer(done, self.set_commitment(&account, enabled).await);
             }
+            Verb::Settle => self.settle().await,
+            Verb::SettleAtOpen(done) => answer(done, Ok(self.settle_at_open().await)),
+            Verb::Expire(done) => answer(done, self.expire().await),
         }
     }
 
@@ -195,11 +214,7 @@ impl Owner {
             self.storage.create_log(*id); // takes no room on disk before its first frame
         }
         if let Err(error) = self.commit(&changes).await {
-            // the numbers are spent, whatever became of them
-            changes
-                .iter()
-                .filter(|c| matches!(c, Change::Counters(_)))
-                .for_each(|c| self.state.apply(c.clone()));
+            self.spend(changes);
             self.drop_logs(ids).await;
             return Err(error);
         }
@@ -211,11 +226,13 @@ impl Owner {
         Ok(info)
     }
 
-    async fn delete(&mut self, name: &StreamKey, _consumers: ConsumersOnDelete) -> Result<()> {
-        let changes = plan_delete(&self.state, name)?;
+    async fn delete(&mut self, name: &StreamKey, consumers: ConsumersOnDelete) -> Result<()> {
+        let changes = plan_delete(&self.state, name, consumers)?;
         let incarnation = self.state.stream(name).map(|row| row.incarnation);
         let incarnation = incarnation.expect("the plan found the stream");
-        let logs: Vec<LogId> = self.state.shards(incarnation).map(|row| row.log).collect();
+        let coming = self.state.reshard(incarnation).into_iter().flat_map(|reshard| &reshard.children);
+        let logs = self.state.shards(incarnation).map(|row| row.log).chain(coming.map(|child| child.log));
+        let logs: Vec<LogId> = logs.collect();
         self.commit(&changes).await?;
         changes.into_iter().for_each(|change| self.state.apply(change));
         self.registry.remove(name);
@@ -225,6 +242,16 @@ impl Owner {
         }
         self.drop_logs(logs).await;
         info!(stream = %name, "stream deleted");
+        Ok(())
+    }
+
+    /// Makes changes durable and takes their steps; nothing to do is done at once.
+    pub(super) async fn commit_and_apply(&mut self, changes: Vec<Change>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.commit(&changes).await?;
+        changes.into_iter().for_each(|change| self.state.apply(change));
         Ok(())
     }
 
@@ -266,14 +293,36 @@ pub(crate) fn open_stream(
     storage: &Storage,
 ) -> Result<Arc<StreamCore>> {
     let row = state.stream(name).ok_or_else(|| super::streams::not_found(name))?;
+    let shards = open_shards(state, row, shared, storage, None)?;
+    let consumers = state.consumers(row.incarnation).cloned().unwrap_or_default();
+    let owner = KeyOwner { stream: name.clone(), incarnation: row.incarnation };
+    let data_keys = state.data_keys(row.incarnation).cloned().unwrap_or_default();
+    let keys = StreamKeys::new(shared.settings().keys.clone(), owner, data_keys);
+    Ok(Arc::new(StreamCore::new(row.clone(), shards, consumers, keys)))
+}
+
+/// The shards of a stream over their logs; those that were there `before` keep their handles.
+pub(super) fn open_shards(
+    state: &CatalogState,
+    row: &StreamRow,
+    shared: &Arc<Shared>,
+    storage: &Storage,
+    before: Option<&ShardSet>,
+) -> Result<ShardSet> {
+    let name = &row.key;
     let map = Arc::new(state.map(row)?);
-    let mut handles = Vec::new();
+    let mut shards = Vec::new();
     for entry in state.shards(row.incarnation) {
+        if let Some(known) = before.and_then(|before| before.get(entry.shard.id)) {
+            shards.push((entry.shard.clone(), Arc::clone(known)));
+            continue;
+        }
         let log: ShardLog = storage.log(entry.log).ok_or_else(|| {
             let message = format!("storage has no log {} for {} of {name}", entry.log.get(), entry.shard.id);
             Error::new(ErrorKind::Internal, message)
         })?;
-        handles.push(Arc::new(ShardHandle::new(name, entry.shard.clone(), log, Arc::clone(shared))));
+        let handle = ShardHandle::new(name, entry.shard.clone(), log, Arc::clone(shared));
+        shards.push((entry.shard.clone(), Arc::new(handle)));
     }
-    Ok(Arc::new(StreamCore::new(row.clone(), ShardSet::new(map, handles), Consumers::new())))
+    Ok(ShardSet::new(map, shards))
 }

@@ -1,6 +1,6 @@
-//! What the data verbs see of the catalog: the streams that are there now, by name.
+//! What everybody but the owner sees of the catalog: the streams that are there now, by name, and the accounts.
 
-use super::accounts::AccountInfo;
+use super::accounts::{AccountInfo, Commitment};
 use super::settings::StreamMode;
 use super::streams::not_found;
 use crate::error::Result;
@@ -18,6 +18,7 @@ type Streams = BTreeMap<StreamKey, Arc<StreamCore>>;
 #[derive(Default)]
 pub(crate) struct Registry {
     streams: RwLock<Streams>,
+    commitments: RwLock<BTreeMap<AccountId, Commitment>>,
 }
 
 /// The streams of an account with names above `after`, ascending.
@@ -60,7 +61,8 @@ impl Registry {
     /// What an account has.
     pub(crate) fn account(&self, account: &AccountId) -> AccountInfo {
         let streams = self.streams.read();
-        let mut found = AccountInfo::default();
+        let commitment = self.commitments.read().get(account).copied().unwrap_or_default();
+        let mut found = AccountInfo { commitment, ..AccountInfo::default() };
         for (_, stream) in of_account(&streams, account, None) {
             let info = stream.info();
             found.streams += 1;
@@ -69,18 +71,20 @@ impl Registry {
         }
         found
     }
+    /// Shows a commitment that was committed.
+    pub(crate) fn set_commitment(&self, account: &AccountId, commitment: Commitment) {
+        self.commitments.write().insert(account.clone(), commitment);
+    }
     /// All streams there are.
     pub(crate) fn all(&self) -> Vec<Arc<StreamCore>> {
         self.streams.read().values().cloned().collect()
     }
-    /// All shards there are, each with the hours its records are kept.
-    pub(crate) fn all_shards(&self) -> Vec<(u32, Arc<ShardHandle>)> {
-        let streams = self.all();
-        let shards = streams.iter().map(|stream| (stream.retention_hours(), stream.shard_set()));
-        shards
-            .flat_map(|(hours, set)| {
-                set.handles().map(|handle| (hours, Arc::clone(handle))).collect::<Vec<_>>()
-            })
-            .collect()
+    /// All shards there are, each with its stream.
+    pub(crate) fn all_shards(&self) -> Vec<(Arc<StreamCore>, Arc<ShardHandle>)> {
+        let of_stream = |stream: Arc<StreamCore>| {
+            let set = stream.shard_set();
+            set.handles().map(|handle| (Arc::clone(&stream), Arc::clone(handle))).collect::<Vec<_>>()
+        };
+        self.all().into_iter().flat_map(of_stream).collect()
     }
 }

@@ -109,6 +109,13 @@ pub struct StreamSettings {
     pub policy: Option<String>,
 }
 
+impl StreamSettings {
+    /// Largest record, data and partition key together, in bytes.
+    pub const fn record_bytes_max(&self) -> usize {
+        self.record_kib_max as usize * 1024
+    }
+}
+
 impl Default for StreamSettings {
     fn default() -> Self {
         Self {
@@ -161,5 +168,8 @@ pub enum StreamUpdate {
         key_id: String,
     },
     /// New records lie in the clear; older ones stay sealed.
-    StopEncryption,
+    StopEncryption {
+        /// The wrapping key in use.
+        key_id: String,
+    },
 }

@@ -46,8 +46,8 @@ pub(super) fn read(row: &mut RowReader<'_>) -> Result<StreamSettings> {
     let bits = row.u8()?;
     let monitoring =
         MetricSet::from_bits(bits).ok_or_else(|| row.damaged(format!("unknown metrics {bits:#x}")))?;
-    let warm_mibps = if read_present(row)? { Some(row.u32()?) } else { None };
-    let encryption = match read_present(row)? {
+    let warm_mibps = if read_flag(row)? { Some(row.u32()?) } else { None };
+    let encryption = match read_flag(row)? {
         false => None,
         true => Some(Encryption { key_id: row.text()?.to_owned(), data_key: row.u32()? }),
     };
@@ -88,13 +88,14 @@ pub(super) fn write_policy(row: RowWriter, policy: Option<&str>) -> RowWriter {
 
 /// Reads what [`write_policy`] wrote.
 pub(super) fn read_policy(row: &mut RowReader<'_>) -> Result<Option<String>> {
-    Ok(if read_present(row)? { Some(row.text()?.to_owned()) } else { None })
+    Ok(if read_flag(row)? { Some(row.text()?.to_owned()) } else { None })
 }
 
-fn read_present(row: &mut RowReader<'_>) -> Result<bool> {
+/// Reads a byte that says whether something holds, or whether a field follows.
+pub(super) fn read_flag(row: &mut RowReader<'_>) -> Result<bool> {
     match row.u8()? {
         0 => Ok(false),
         1 => Ok(true),
-        other => Err(row.damaged(format!("{other} says neither that a field is there nor that it is not"))),
+        other => Err(row.damaged(format!("{other} stands for neither yes nor no"))),
     }
 }

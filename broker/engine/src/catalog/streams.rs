@@ -1,10 +1,13 @@
 //! Plans that make and remove streams: pure functions from the state to the changes to be made.
 
+use super::accounts::Commitment;
+use super::consumers::{ConsumersOnDelete, plan_delete_all};
 use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
+use super::update::check_settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::StreamSpec;
 use tidemill_storage::LogId;
-use tidemill_types::limits::{RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_PER_STREAM_MAX};
+use tidemill_types::limits::SHARDS_PER_STREAM_MAX;
 use tidemill_types::{
     HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation, StreamKey, TimestampMs,
 };
@@ -17,7 +20,7 @@ pub(crate) fn plan_create(
     now: TimestampMs,
     shards_max: u32,
 ) -> Result<Vec<Change>> {
-    check_spec(spec)?;
+    check_spec(name, spec, state.account(&name.account).commitment, now)?;
     if state.stream(name).is_some() {
         return Err(Error::new(ErrorKind::AlreadyExists, format!("Stream {name} already exists.")));
     }
@@ -37,6 +40,7 @@ pub(crate) fn plan_create(
         incarnation,
         created: now,
         map_version: ShardMapVersion::default().next(),
+        kept_from: TimestampMs::default(),
         settings: spec.settings.clone(),
     };
     let shards = (0..).zip(HashKeyRange::uniform(spec.shard_count)).map(|(id, range)| {
@@ -53,27 +57,28 @@ pub(crate) fn plan_create(
     Ok([Change::Counters(counters), Change::Stream(row)].into_iter().chain(shards).collect())
 }
 
-fn check_spec(spec: &StreamSpec) -> Result<()> {
+fn check_spec(key: &StreamKey, spec: &StreamSpec, commitment: Commitment, now: TimestampMs) -> Result<()> {
     if !(1..=SHARDS_PER_STREAM_MAX).contains(&spec.shard_count) {
         let message = format!("a stream has 1 to {SHARDS_PER_STREAM_MAX} shards, found {}", spec.shard_count);
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    if !(RETENTION_HOURS_MIN..=RETENTION_HOURS_MAX).contains(&spec.settings.retention_hours) {
-        let message = format!(
-            "a stream keeps records for {RETENTION_HOURS_MIN} to {RETENTION_HOURS_MAX} hours, found {}",
-            spec.settings.retention_hours
-        );
-        return Err(Error::new(ErrorKind::Invalid, message));
-    }
-    Ok(())
+    check_settings(key, &spec.settings, commitment, now)
 }
 
-/// The stream and all its shards go.
-pub(crate) fn plan_delete(state: &CatalogState, name: &StreamKey) -> Result<Vec<Change>> {
+/// The stream, its shards and its consumers go.
+pub(crate) fn plan_delete(
+    state: &CatalogState,
+    name: &StreamKey,
+    consumers: ConsumersOnDelete,
+) -> Result<Vec<Change>> {
     let stream = state.stream(name).ok_or_else(|| not_found(name))?;
+    let consumers = plan_delete_all(state, name, consumers)?;
     let shards =
         state.shards(stream.incarnation).map(|row| Change::ShardGone(stream.incarnation, row.shard.id));
-    Ok(std::iter::once(Change::StreamGone(name.clone())).chain(shards).collect())
+    let data_keys = state.data_keys(stream.incarnation).into_iter().flatten();
+    let data_keys = data_keys.map(|(number, _)| Change::DataKeyGone(stream.incarnation, *number));
+    let gone = [Change::StreamGone(name.clone()), Change::ReshardDone(stream.incarnation)];
+    Ok(gone.into_iter().chain(shards).chain(data_keys).chain(consumers).collect())
 }
 
 /// The error for a name that no stream has.

@@ -1,16 +1,23 @@
 //! The catalog as a value: whatever is created and deleted, it fits together, and its rows say the same as it does.
 
+use super::accounts::plan_commitment;
+use super::consumers::{self, ConsumerUpdate, ConsumersOnDelete};
 use super::row;
-use super::settings::StreamSettings;
-use super::state::{CatalogState, Change, ShardRow};
+use super::settings::{Distribution, MetricSet, StreamMode, StreamSettings, StreamUpdate, Tags};
+use super::state::{CatalogState, Change, Counters, ShardRow};
 use super::streams::{plan_create, plan_delete};
+use super::update::plan_update;
 use crate::error::ErrorKind;
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, Verdict};
 use crate::stream::StreamSpec;
 use proptest::prelude::*;
 use std::collections::HashSet;
-use tidemill_types::{AccountId, SequenceIndex, ShardId, ShardState, StreamKey, StreamName, TimestampMs};
+use tidemill_types::limits::{POLICY_BYTES_MAX, TAGS_MAX};
+use tidemill_types::{
+    AccountId, ConsumerName, SequenceIndex, ShardId, ShardState, StreamIncarnation, StreamKey, StreamName,
+    TimestampMs,
+};
 
 const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
@@ -41,7 +48,10 @@ fn a_plan_refuses_what_breaks_a_limit() {
         assert_eq!(kind(1, StreamSpec { shard_count: 1, settings }), ErrorKind::Invalid);
     }
     assert!(plan_create(&state, &name(1), &spec(7), NOW, 10).is_ok());
-    assert_eq!(plan_delete(&state, &name(9)).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        plan_delete(&state, &name(9), ConsumersOnDelete::Remove).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 #[test]
@@ -74,6 +84,20 @@ fn a_closed_shard_and_its_children_survive_being_written_down() {
     assert_eq!(loaded.map(stream).unwrap().open().len(), 1);
 }
 
+/// The consumers of a stream go in the batch that removes it, so one without a stream is no leftover of a crash.
+#[test]
+fn a_consumer_without_a_stream_is_told_as_damage() {
+    let mut store = MemoryStore::default();
+    let mut state = CatalogState::default();
+    create(&mut state, 0, 1);
+    let changes = consumers::plan_register(&state, &name(0), consumer(1), Tags::new(), NOW).unwrap();
+    let empty = CatalogState::default();
+    store.commit(&[row::batch(&empty, &changes, empty.counters())]).unwrap();
+    let error = row::load(&store).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("consumers"), "{error}");
+}
+
 #[test]
 fn a_catalog_with_a_hole_is_told_as_damaged() {
     let mut store = MemoryStore::default();
@@ -83,39 +107,197 @@ fn a_catalog_with_a_hole_is_told_as_damaged() {
     assert_eq!(row::load(&store).unwrap_err().kind(), ErrorKind::Damaged);
 }
 
+/// One verb of a random run.
+#[derive(Debug, Clone)]
+enum Verb {
+    Create(u8, StreamSpec),
+    Delete(u8, ConsumersOnDelete),
+    Update(u8, StreamUpdate),
+    Register(u8, u8, Tags),
+    UpdateConsumer(u8, u8, ConsumerUpdate),
+    Deregister(u8, u8),
+    Commit(bool),
+    /// Time goes on.
+    Wait(u64),
+    /// The state is thrown away and loaded.
+    Reopen,
+}
+
+fn consumer(n: u8) -> ConsumerName {
+    ConsumerName::new(&format!("consumer-{n}")).unwrap()
+}
+
+fn tags() -> impl Strategy<Value = Tags> {
+    let text = prop_oneof![9 => "[a-z]{1,3}", 1 => Just("é:日 本".to_owned()), 1 => Just("<".to_owned())];
+    prop::collection::btree_map(text, "[a-z ]{0,3}", 0..30)
+}
+
+fn policy() -> impl Strategy<Value = Option<String>> {
+    prop::option::of(prop_oneof![Just("{}".to_owned()), Just("x".repeat(POLICY_BYTES_MAX + 1))])
+}
+
+fn settings() -> impl Strategy<Value = StreamSettings> {
+    let modes = prop_oneof![Just(StreamMode::Provisioned), Just(StreamMode::OnDemand)];
+    let distributions = prop_oneof![3 => Just(Distribution::PartitionKey), 1 => Just(Distribution::Auto)];
+    let warm = prop_oneof![3 => Just(None), 1 => (0u32..12_000).prop_map(Some)];
+    (modes, distributions, warm, 20u32..100, tags(), policy()).prop_map(
+        |(mode, distribution, warm_mibps, retention_hours, tags, policy)| StreamSettings {
+            retention_hours,
+            mode,
+            distribution,
+            warm_mibps,
+            tags,
+            policy,
+            ..StreamSettings::default()
+        },
+    )
+}
+
+fn update() -> impl Strategy<Value = StreamUpdate> {
+    prop_oneof![
+        (20u32..100).prop_map(StreamUpdate::IncreaseRetention),
+        (20u32..100).prop_map(StreamUpdate::DecreaseRetention),
+        (settings(), any::<bool>()).prop_map(|(settings, warm)| {
+            StreamUpdate::Mode { mode: settings.mode, warm_mibps: settings.warm_mibps.filter(|_| warm) }
+        }),
+        (1000u32..11_000).prop_map(StreamUpdate::RecordLimit),
+        settings().prop_map(|settings| StreamUpdate::Distribution(settings.distribution)),
+        (0u32..12_000).prop_map(StreamUpdate::WarmThroughput),
+        (0u8..0x80).prop_map(|bits| StreamUpdate::EnableMonitoring(MetricSet::from_bits(bits).unwrap())),
+        (0u8..0x80).prop_map(|bits| StreamUpdate::DisableMonitoring(MetricSet::from_bits(bits).unwrap())),
+        tags().prop_map(StreamUpdate::Tag),
+        tags().prop_map(|tags| StreamUpdate::Untag(tags.into_keys().collect())),
+        policy().prop_map(StreamUpdate::Policy),
+    ]
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let on_delete = prop_oneof![Just(ConsumersOnDelete::Refuse), Just(ConsumersOnDelete::Remove)];
+    let consumer_update = prop_oneof![
+        tags().prop_map(ConsumerUpdate::Tag),
+        tags().prop_map(|tags| ConsumerUpdate::Untag(tags.into_keys().collect())),
+        policy().prop_map(ConsumerUpdate::Policy),
+    ];
+    prop_oneof![
+        3 => (0u8..4, 1u32..5).prop_map(|(stream, shards)| Verb::Create(stream, spec(shards))),
+        1 => (0u8..4, settings())
+            .prop_map(|(stream, settings)| Verb::Create(stream, StreamSpec { shard_count: 1, settings })),
+        2 => (0u8..4, on_delete).prop_map(|(stream, on_delete)| Verb::Delete(stream, on_delete)),
+        6 => (0u8..4, update()).prop_map(|(stream, update)| Verb::Update(stream, update)),
+        4 => (0u8..4, 0u8..30, tags()).prop_map(|(stream, name, tags)| Verb::Register(stream, name, tags)),
+        2 => (0u8..4, 0u8..30, consumer_update).prop_map(|(s, name, update)| Verb::UpdateConsumer(s, name, update)),
+        2 => (0u8..4, 0u8..30).prop_map(|(stream, name)| Verb::Deregister(stream, name)),
+        1 => any::<bool>().prop_map(Verb::Commit),
+        2 => (0u64..100 * 3_600_000).prop_map(Verb::Wait),
+        1 => Just(Verb::Reopen),
+    ]
+}
+
+/// A catalog over a store in memory, moved by plans alone.
+struct Run {
+    store: MemoryStore,
+    state: CatalogState,
+    stored: Counters,
+    now: TimestampMs,
+    incarnations: HashSet<StreamIncarnation>,
+    logs: HashSet<tidemill_storage::LogId>,
+    /// Stream, consumer and second of every consumer there ever was: what its ARN says.
+    arns: HashSet<(StreamKey, ConsumerName, u64)>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let state = CatalogState::default();
+        let stored = state.counters();
+        let (incarnations, logs, arns) = Default::default();
+        Self { store: MemoryStore::default(), state, stored, now: NOW, incarnations, logs, arns }
+    }
+
+    fn plan(&self, verb: &Verb) -> crate::error::Result<Vec<Change>> {
+        let (state, now) = (&self.state, self.now);
+        match verb.clone() {
+            Verb::Create(stream, spec) => plan_create(state, &name(stream), &spec, now, 1000),
+            Verb::Delete(stream, on_delete) => plan_delete(state, &name(stream), on_delete),
+            Verb::Update(stream, update) => plan_update(state, &name(stream), update, now),
+            Verb::Register(stream, n, tags) => {
+                consumers::plan_register(state, &name(stream), consumer(n), tags, now)
+            }
+            Verb::UpdateConsumer(stream, n, update) => {
+                consumers::plan_update(state, &name(stream), &consumer(n), update)
+            }
+            Verb::Deregister(stream, n) => consumers::plan_deregister(state, &name(stream), &consumer(n)),
+            Verb::Commit(enabled) => Ok(plan_commitment(state, &name(0).account, enabled, now)),
+            Verb::Wait(_) | Verb::Reopen => Ok(Vec::new()),
+        }
+    }
+
+    fn note_new(&mut self, verb: &Verb, changes: &[Change]) -> Result<(), TestCaseError> {
+        for change in changes {
+            match (verb, change) {
+                (Verb::Create(..), Change::Stream(row)) => {
+                    prop_assert!(self.incarnations.insert(row.incarnation), "an incarnation came twice");
+                }
+                (_, Change::Shard(_, row)) => prop_assert!(self.logs.insert(row.log), "a log came twice"),
+                (Verb::Register(stream, ..), Change::Consumer(_, made)) => {
+                    let arn = (name(*stream), made.name.clone(), made.created.seconds());
+                    prop_assert!(self.arns.insert(arn), "an ARN came twice");
+                }
+                (Verb::Update(stream, _), Change::Stream(row)) => {
+                    let before = self.state.stream(&name(*stream)).unwrap();
+                    prop_assert!(
+                        row.kept_since(self.now) >= before.kept_since(self.now),
+                        "records come back"
+                    );
+                    prop_assert!(row.settings.tags.len() <= TAGS_MAX);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, verb: &Verb) -> Result<(), TestCaseError> {
+        match verb {
+            Verb::Wait(ms) => self.now = TimestampMs::new(self.now.get() + ms),
+            Verb::Reopen => {
+                let loaded = row::load(&self.store).unwrap();
+                prop_assert_eq!(&loaded, &self.state);
+                self.state = loaded;
+            }
+            _ => {}
+        }
+        let Ok(changes) = self.plan(verb) else { return Ok(()) };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.note_new(verb, &changes)?;
+        let verdicts = self.store.commit(&[row::batch(&self.state, &changes, self.stored)]).unwrap();
+        prop_assert_eq!(verdicts, [Verdict::Done]);
+        changes.into_iter().for_each(|change| self.state.apply(change));
+        self.stored = self.state.counters();
+        prop_assert!(self.state.check().is_ok());
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_created_and_deleted_the_maps_tile_and_no_id_comes_twice(
-        verbs in prop::collection::vec((0u8..5, prop::option::of(1u32..20), any::<bool>()), 1..40),
+    fn whatever_verbs_come_the_rows_say_what_the_state_says_and_nothing_is_given_out_twice(
+        verbs in prop::collection::vec(verb(), 1..60),
     ) {
-        let mut store = MemoryStore::default();
-        let mut state = CatalogState::default();
-        let mut stored = state.counters();
-        let (mut incarnations, mut logs) = (HashSet::new(), HashSet::new());
-        for (stream, shards, reopen) in verbs {
-            let plan = match shards {
-                Some(count) => plan_create(&state, &name(stream), &spec(count), NOW, 1000),
-                None => plan_delete(&state, &name(stream)),
-            };
-            let Ok(changes) = plan else { continue };
-            for change in &changes {
-                match change {
-                    Change::Stream(row) => prop_assert!(incarnations.insert(row.incarnation), "an incarnation came twice"),
-                    Change::Shard(_, row) => prop_assert!(logs.insert(row.log), "a log came twice"),
-                    _ => {}
-                }
-            }
-            let verdicts = store.commit(&[row::batch(&state, &changes, stored)]).unwrap();
-            prop_assert_eq!(verdicts, [Verdict::Done]);
-            changes.into_iter().for_each(|change| state.apply(change));
-            stored = state.counters();
-            prop_assert!(state.check().is_ok());
-            if reopen {
-                let loaded = row::load(&store).unwrap();
-                prop_assert_eq!(&loaded, &state);
-                state = loaded;
-            }
+        let mut run = Run::new();
+        for verb in &verbs {
+            run.step(verb)?;
         }
+        run.step(&Verb::Reopen)?;
+        // without streams nothing is left but what the accounts keep
+        for stream in 0..4 {
+            run.step(&Verb::Delete(stream, ConsumersOnDelete::Remove))?;
+        }
+        prop_assert!(run.store.scan(b"consumer/").unwrap().is_empty());
+        prop_assert!(run.store.scan(b"catalog/stream/").unwrap().is_empty());
+        prop_assert!(run.store.scan(b"catalog/shard/").unwrap().is_empty());
+        run.step(&Verb::Reopen)?;
     }
 }

@@ -1,45 +1,265 @@
-//! Changes of settings, consumers and accounts as the owner runs them.
+//! Changes of a stream's settings: what each may be, and how the owner carries it out.
+//!
+//! ```text
+//!   plan (pure, one new row) ─► commit ─► apply ─► shown to the data verbs ─► shorter retention: trim, then answer
+//! ```
+//!
+//! Records that a shorter retention lets go of stay gone: the row keeps the time from which records are kept, and it only
+//! rises, whatever becomes of the retention later and wherever a crash falls.
 
-use super::accounts::AccountInfo;
-use super::consumers::{ConsumerInfo, ConsumerUpdate};
+use super::accounts::Commitment;
 use super::owner::Owner;
-use super::settings::{StreamUpdate, Tags};
+use super::settings::{Distribution, StreamMode, StreamSettings, StreamUpdate};
+use super::state::{CatalogState, Change, StreamRow};
+use super::streams::not_found;
+use super::tags;
 use crate::error::{Error, ErrorKind, Result};
+use crate::retention;
 use crate::stream::Updated;
-use tidemill_types::{AccountId, ConsumerName, StreamKey};
+use tidemill_types::limits::{
+    POLICY_BYTES_MAX, RECORD_KIB_MAX, RECORD_KIB_MIN, RETENTION_HOURS_MAX, RETENTION_HOURS_MIN,
+    WARM_MIBPS_MAX,
+};
+use tidemill_types::{StreamKey, TimestampMs};
+use tracing::{info, warn};
 
-impl Owner {
-    pub(super) async fn update(&mut self, _key: &StreamKey, _update: StreamUpdate) -> Result<Updated> {
-        Err(not_built())
+fn invalid<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::new(ErrorKind::Invalid, message))
+}
+
+fn precondition<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::new(ErrorKind::Precondition, message))
+}
+
+/// Whether a new stream may be set to this; each setting alone and all of them together.
+pub(super) fn check_settings(
+    key: &StreamKey,
+    settings: &StreamSettings,
+    commitment: Commitment,
+    now: TimestampMs,
+) -> Result<()> {
+    check_retention(settings.retention_hours)?;
+    check_record_limit(settings.record_kib_max)?;
+    check_distribution(key, settings.mode, settings.distribution)?;
+    if let Some(rate) = settings.warm_mibps {
+        check_warm(key, settings.mode, rate, commitment, now)?;
     }
-    pub(super) async fn register_consumer(
-        &mut self,
-        _key: &StreamKey,
-        _name: ConsumerName,
-        _tags: Tags,
-    ) -> Result<ConsumerInfo> {
-        Err(not_built())
+    if settings.encryption.is_some() {
+        return invalid("encryption is started on a stream that is there");
     }
-    pub(super) async fn update_consumer(
-        &mut self,
-        _key: &StreamKey,
-        _name: &ConsumerName,
-        _update: ConsumerUpdate,
-    ) -> Result<()> {
-        Err(not_built())
+    tags::check(&format!("stream {key}"), &settings.tags)?;
+    check_policy(&format!("stream {key}"), settings.policy.as_deref())
+}
+
+fn check_retention(hours: u32) -> Result<()> {
+    if hours < RETENTION_HOURS_MIN {
+        return invalid(format!(
+            "Minimum allowed retention period is {RETENTION_HOURS_MIN} hours. Requested retention period ({hours} hours) is too short."
+        ));
     }
-    pub(super) async fn deregister_consumer(&mut self, _key: &StreamKey, _name: &ConsumerName) -> Result<()> {
-        Err(not_built())
+    if hours > RETENTION_HOURS_MAX {
+        return invalid(format!(
+            "Maximum allowed retention period is {RETENTION_HOURS_MAX} hours. Requested retention period ({hours} hours) is too long."
+        ));
     }
-    pub(super) async fn set_commitment(
-        &mut self,
-        _account: &AccountId,
-        _enabled: bool,
-    ) -> Result<AccountInfo> {
-        Err(not_built())
+    Ok(())
+}
+
+fn check_record_limit(kib: u32) -> Result<()> {
+    match (RECORD_KIB_MIN..=RECORD_KIB_MAX).contains(&kib) {
+        true => Ok(()),
+        false => invalid(format!(
+            "The largest record of a stream can be set to {RECORD_KIB_MIN} to {RECORD_KIB_MAX} KiB, found {kib}."
+        )),
     }
 }
 
-fn not_built() -> Error {
-    Error::new(ErrorKind::Precondition, "not offered by this version of tidemill")
+fn check_distribution(key: &StreamKey, mode: StreamMode, distribution: Distribution) -> Result<()> {
+    match (mode, distribution) {
+        (StreamMode::Provisioned, Distribution::Auto) => invalid(format!(
+            "The record distribution strategy AUTO needs the On-Demand mode. Stream {key} is in Provisioned mode."
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_warm(
+    key: &StreamKey,
+    mode: StreamMode,
+    rate: u32,
+    commitment: Commitment,
+    now: TimestampMs,
+) -> Result<()> {
+    if mode != StreamMode::OnDemand {
+        return precondition(format!(
+            "Request is invalid. Warm throughput needs the On-Demand mode. Stream {key} is in Provisioned mode."
+        ));
+    }
+    if rate > WARM_MIBPS_MAX {
+        return invalid(format!(
+            "The warm throughput of a stream can be at most {WARM_MIBPS_MAX} MiB/s, found {rate}."
+        ));
+    }
+    match commitment.holds(now) {
+        true => Ok(()),
+        false => precondition(format!(
+            "Request is invalid. Warm throughput needs the minimum throughput billing commitment of account {} to be enabled.",
+            key.account
+        )),
+    }
+}
+
+/// Whether this may be the policy of `what`, as far as its size goes; what it says is checked where it is understood.
+pub(super) fn check_policy(what: &str, policy: Option<&str>) -> Result<()> {
+    match policy {
+        Some(text) if text.len() > POLICY_BYTES_MAX => invalid(format!(
+            "The resource policy of {what} has {} bytes; it can have at most {POLICY_BYTES_MAX}.",
+            text.len()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The stream's settings change. No change at all if they are so already.
+pub(super) fn plan_update(
+    state: &CatalogState,
+    key: &StreamKey,
+    update: StreamUpdate,
+    now: TimestampMs,
+) -> Result<Vec<Change>> {
+    let found = state.stream(key).ok_or_else(|| not_found(key))?;
+    let commitment = state.account(&key.account).commitment;
+    let mut row = found.clone();
+    let what = || format!("stream {key}");
+    match update {
+        StreamUpdate::IncreaseRetention(hours) => increase_retention(&mut row, hours, now)?,
+        StreamUpdate::DecreaseRetention(hours) => decrease_retention(&mut row, hours, now)?,
+        StreamUpdate::Mode { mode, warm_mibps } => {
+            set_mode(&mut row, mode)?;
+            if let Some(rate) = warm_mibps {
+                check_warm(key, mode, rate, commitment, now)?;
+                row.settings.warm_mibps = warm_mibps;
+            }
+        }
+        StreamUpdate::RecordLimit(kib) => {
+            check_record_limit(kib)?;
+            row.settings.record_kib_max = kib;
+        }
+        StreamUpdate::Distribution(distribution) => {
+            check_distribution(key, row.settings.mode, distribution)?;
+            row.settings.distribution = distribution;
+        }
+        StreamUpdate::WarmThroughput(rate) => {
+            check_warm(key, row.settings.mode, rate, commitment, now)?;
+            row.settings.warm_mibps = Some(rate);
+        }
+        StreamUpdate::EnableMonitoring(metrics) => {
+            row.settings.monitoring = row.settings.monitoring.with(metrics);
+        }
+        StreamUpdate::DisableMonitoring(metrics) => {
+            row.settings.monitoring = row.settings.monitoring.without(metrics);
+        }
+        StreamUpdate::Tag(more) => {
+            row.settings.tags = tags::merged(&what(), &row.settings.tags, &more)?;
+        }
+        StreamUpdate::Untag(keys) => row.settings.tags = tags::without(&row.settings.tags, &keys)?,
+        StreamUpdate::Policy(policy) => {
+            check_policy(&what(), policy.as_deref())?;
+            row.settings.policy = policy;
+        }
+        StreamUpdate::Encrypt { .. } | StreamUpdate::StopEncryption { .. } => {
+            return Err(Error::new(ErrorKind::Internal, "encryption has a plan of its own"));
+        }
+    }
+    Ok(if row == *found { Vec::new() } else { vec![Change::Stream(row)] })
+}
+
+/// What the old retention let go of does not come back.
+fn increase_retention(row: &mut StreamRow, hours: u32, now: TimestampMs) -> Result<()> {
+    let (name, current) = (&row.key.name, row.settings.retention_hours);
+    check_retention(hours)?;
+    if hours < current {
+        return invalid(format!(
+            "Requested retention period ({hours} hours) for stream {name} can not be shorter than existing retention period ({current} hours). Use DecreaseRetentionPeriod API."
+        ));
+    }
+    if hours > current {
+        row.kept_from = row.kept_since(now);
+        row.settings.retention_hours = hours;
+    }
+    Ok(())
+}
+
+fn decrease_retention(row: &mut StreamRow, hours: u32, now: TimestampMs) -> Result<()> {
+    let (name, current) = (&row.key.name, row.settings.retention_hours);
+    check_retention(hours)?;
+    if hours > current {
+        return invalid(format!(
+            "Requested retention period ({hours} hours) for stream {name} can not be longer than existing retention period ({current} hours). Use IncreaseRetentionPeriod API."
+        ));
+    }
+    if hours < current {
+        row.settings.retention_hours = hours;
+        row.kept_from = row.kept_since(now);
+    }
+    Ok(())
+}
+
+/// The shards stay. What only on-demand streams have is given up, but never what producers rely on.
+fn set_mode(row: &mut StreamRow, mode: StreamMode) -> Result<()> {
+    if mode == StreamMode::Provisioned {
+        if row.settings.distribution == Distribution::Auto {
+            return precondition(format!(
+                "Request is invalid. Stream {} has the record distribution strategy AUTO, which needs the On-Demand mode; set USER_PARTITION_KEY first.",
+                row.key
+            ));
+        }
+        row.settings.warm_mibps = None;
+    }
+    row.settings.mode = mode;
+    Ok(())
+}
+
+impl Owner {
+    pub(super) async fn update(&mut self, key: &StreamKey, update: StreamUpdate) -> Result<Updated> {
+        match &update {
+            StreamUpdate::Encrypt { key_id } => return self.encrypt(key, key_id).await,
+            StreamUpdate::StopEncryption { key_id } => return self.stop_encryption(key, key_id).await,
+            _ => {}
+        }
+        let shorter = matches!(update, StreamUpdate::DecreaseRetention(_));
+        let changes = plan_update(&self.state, key, update, self.shared.clock().now())?;
+        let updated = self.change_stream(key, changes).await?;
+        if shorter {
+            self.let_go(key).await?;
+        }
+        Ok(updated)
+    }
+
+    /// Carries out changes of one stream's row and shows it.
+    pub(super) async fn change_stream(&mut self, key: &StreamKey, changes: Vec<Change>) -> Result<Updated> {
+        let core = self.registry.get(key)?;
+        let before = core.info();
+        let changed = !changes.is_empty();
+        self.commit_and_apply(changes).await?;
+        if changed {
+            core.set_row(self.state.stream(key).ok_or_else(|| not_found(key))?.clone());
+            info!(stream = %key, "stream updated");
+        }
+        Ok(Updated { before, after: core.info() })
+    }
+
+    /// Lets go of what the stream no longer keeps, before anybody is told that it is gone.
+    async fn let_go(&self, key: &StreamKey) -> Result<()> {
+        let (core, now) = (self.registry.get(key)?, self.shared.clock().now());
+        // dropping segments unlinks files
+        let trimmed = tokio::task::spawn_blocking(move || {
+            let kept_since = core.kept_since(now);
+            core.shard_set().handles().for_each(|handle| retention::trim(handle, kept_since));
+        });
+        if let Err(error) = trimmed.await {
+            warn!(stream = %key, %error, "trimming broke off; it goes on in the background");
+        }
+        Ok(())
+    }
 }

@@ -32,9 +32,14 @@ impl RowWriter {
         self.bytes.put_u128_le(value);
         self
     }
+    /// Bytes of a length that the row's version tells.
+    pub(crate) fn bytes(mut self, value: &[u8]) -> Self {
+        self.bytes.put_slice(value);
+        self
+    }
     /// A text of at most 65,535 bytes.
     pub(crate) fn text(mut self, value: &str) -> Self {
-        self.bytes.put_u16_le(u16::try_from(value.len()).expect("names and ids have at most 256 bytes"));
+        self.bytes.put_u16_le(u16::try_from(value.len()).expect("every text is bounded where it comes in"));
         self.bytes.put_slice(value.as_bytes());
         self
     }
@@ -70,6 +75,10 @@ impl<'a> RowReader<'a> {
     /// An error that says the row makes no sense.
     pub(crate) fn damaged(&self, why: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::Damaged, format!("the {} in the metadata store is damaged: {why}", self.what))
+    }
+    /// So many bytes.
+    pub(crate) fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.take()
     }
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
         let Some((head, rest)) = self.bytes.split_first_chunk::<N>() else {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // shared set-up stands outside of test functions
 
+mod encryption;
+mod consumers;
 mod leases;
 mod records;
+mod reshard;
+mod settings;
 mod streams;
 mod support;

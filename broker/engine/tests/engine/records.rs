@@ -3,7 +3,7 @@
 use crate::support::{Broker, START, first_shard_record, frame, named, open, record, shard, texts};
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_engine::{ErrorKind, NumberProblem, Stream, StreamSpec};
+use tidemill_engine::{ErrorKind, NumberProblem, Stream, StreamSpec, StreamUpdate};
 use tidemill_types::{ManualClock, Position, SequenceIndex, SequenceNumber, ShardMapVersion, TimestampMs};
 
 #[tokio::test]
@@ -40,6 +40,7 @@ async fn a_put_routes_each_record_and_answers_in_the_order_of_the_request() {
 async fn records_that_fill_more_than_a_frame_keep_their_order() {
     let broker = Broker::new().await;
     let stream = broker.stream("s", 1).await;
+    broker.engine.update_stream(&named("s"), StreamUpdate::RecordLimit(10_240)).await.unwrap();
     let large = "x".repeat(5 << 20);
     let records = (0..5).map(|n| record("k", &format!("{n}{large}"))).collect();
     let placed: Vec<_> = stream.put(records).await.into_iter().map(|p| p.unwrap().number).collect();

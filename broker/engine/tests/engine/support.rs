@@ -1,6 +1,7 @@
 //! An engine in a temporary directory, and short names for what every test does.
 
 use bytes::Bytes;
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tidemill_engine::{Engine, Settings, Stream, StreamSpec};
@@ -38,10 +39,30 @@ impl Broker {
         let engine = open(&dir, &clock).await;
         Self { dir, clock, engine }
     }
+    /// Goes on with the directory as it is at this moment: what a killed process leaves behind.
+    pub(crate) async fn crash(self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        copy(self.dir.path(), dir.path());
+        let engine = open(&dir, &self.clock).await;
+        Self { dir, clock: Arc::clone(&self.clock), engine }
+    }
     pub(crate) async fn stream(&self, name: &str, shard_count: u32) -> Stream {
         let spec = StreamSpec { shard_count, ..StreamSpec::default() };
         self.engine.create_stream(&named(name), spec).await.unwrap();
         self.engine.stream(&named(name)).unwrap()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
     }
 }
 
