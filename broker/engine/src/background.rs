@@ -3,7 +3,7 @@
 //! One thread commits metadata; tasks run the catalog's verbs, trim old records and refresh gauges. They end when the
 //! engine closes, or when its last handle is dropped.
 
-use crate::catalog::owner::Owner;
+use crate::catalog::owner::{Catalog, Owner};
 use crate::catalog::registry::Registry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::table::LeaseTable;
@@ -34,6 +34,7 @@ pub(crate) struct Work {
     pub(crate) shared: Arc<Shared>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) catalog: Catalog,
     pub(crate) leases: Arc<LeaseTable>,
 }
 
@@ -51,7 +52,8 @@ impl Background {
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(owner.run());
-        tasks.spawn(retention::run(Arc::clone(&work.registry), Arc::clone(&work.shared), stop.subscribe()));
+        let (registry, catalog) = (Arc::clone(&work.registry), work.catalog.clone());
+        tasks.spawn(retention::run(registry, catalog, Arc::clone(&work.shared), stop.subscribe()));
         tasks.spawn(refresh_gauges(work, stop.subscribe()));
         Ok(Self { stop, tasks, metadata, writer_ended })
     }

@@ -11,6 +11,7 @@ use crate::shard::handle::ShardHandle;
 use crate::stream::{Stream, StreamCore};
 use bytes::Bytes;
 use std::sync::Arc;
+use tidemill_storage::Chunk;
 use tidemill_types::{Frame, Position, SequenceIndex, SequenceNumber, Shard, ShardId, TimestampMs};
 
 /// Frames are fetched in steps of at most this many bytes, so that a read for a few records stays cheap.
@@ -19,8 +20,10 @@ const STEP_BYTES_MAX: usize = 1 << 20;
 /// Some frames of a shard.
 #[derive(Debug, Clone)]
 pub struct FramePage {
-    /// Whole frames; the first may begin before `from`.
+    /// Whole frames, decrypted; the first may begin before `from`.
     pub frames: Vec<Frame>,
+    /// For each frame, whether it lies encrypted.
+    pub encrypted: Vec<bool>,
     /// Where the page begins: what was asked for, or later where older records are no longer kept.
     pub from: SequenceIndex,
     /// The index to go on from.
@@ -55,6 +58,8 @@ pub struct ReadRecord {
     pub key: String,
     /// Its data, shared with the frame it lies in.
     pub data: Bytes,
+    /// Whether it lies encrypted.
+    pub encrypted: bool,
 }
 
 impl Stream {
@@ -150,6 +155,8 @@ struct Ending {
 
 /// `last` is the arrival of the last record of the page, `next` the index behind it. Also counts the page.
 fn ending(core: &StreamCore, handle: &ShardHandle, next: SequenceIndex, last: Option<TimestampMs>) -> Ending {
+    // in this order: once the shard shows closed, its end does not move
+    let is_closed = !handle.shard().is_open();
     let log = handle.log();
     let durable = log.marks().durable();
     let at_tip = next >= durable;
@@ -164,7 +171,7 @@ fn ending(core: &StreamCore, handle: &ShardHandle, next: SequenceIndex, last: Op
         handle.metrics().lag_records.record(lag as f64);
         handle.metrics().lag_ms.record(millis_behind as f64);
     }
-    let at_end = at_tip && !handle.shard().is_open();
+    let at_end = at_tip && is_closed;
     Ending { millis_behind, end: at_end.then(|| core.shard_set().children(handle.shard().id)) }
 }
 
@@ -175,14 +182,15 @@ pub(crate) fn frame_page(
     from: SequenceIndex,
     max_bytes: usize,
 ) -> Result<FramePage> {
-    let (frames, next) = match from >= handle.log().marks().durable() {
-        true => (Vec::new(), from),
+    let opened = match from >= handle.log().marks().durable() {
+        true => Opened::none(from),
         false => {
             let chunk = handle.log().read(from, max_bytes);
             let chunk = chunk.map_err(|e| Error::from_storage(&reading(core, handle), e))?;
-            (chunk.frames, chunk.next)
+            open_frames(core, chunk)?
         }
     };
+    let Opened { frames, encrypted, next } = opened;
     let last = frames.last().map(|frame| frame.header());
     let ending = ending(core, handle, next, last.map(|header| header.arrival));
     let first = frames.first().map_or(from, |frame| frame.header().first.max(from));
@@ -190,7 +198,38 @@ pub(crate) fn frame_page(
     let bytes: u64 = frames.iter().map(|frame| u64::from(frame.header().frame_bytes)).sum();
     handle.metrics().records_out.increment(records);
     handle.metrics().bytes_out.increment(bytes);
-    Ok(FramePage { frames, from: first, next, millis_behind: ending.millis_behind, end: ending.end })
+    Ok(FramePage { frames, encrypted, from: first, next, millis_behind: ending.millis_behind, end: ending.end })
+}
+
+/// The frames of a chunk, decrypted, and for each whether it had to be.
+struct Opened {
+    frames: Vec<Frame>,
+    encrypted: Vec<bool>,
+    next: SequenceIndex,
+}
+
+impl Opened {
+    fn none(next: SequenceIndex) -> Self {
+        Self { frames: Vec::new(), encrypted: Vec::new(), next }
+    }
+}
+
+/// Ends before the first frame that cannot be decrypted; it is an error if that is the first one.
+fn open_frames(core: &StreamCore, chunk: Chunk) -> Result<Opened> {
+    let mut opened = Opened::none(chunk.next);
+    for frame in chunk.frames {
+        let (sealed, first) = (frame.header().is_sealed(), frame.header().first);
+        match core.keys().open(frame) {
+            Ok(frame) => opened.frames.push(frame),
+            Err(error) if opened.frames.is_empty() => return Err(error),
+            Err(_) => {
+                opened.next = first;
+                return Ok(opened);
+            }
+        }
+        opened.encrypted.push(sealed);
+    }
+    Ok(opened)
 }
 
 fn reading(core: &StreamCore, handle: &ShardHandle) -> String {
@@ -217,9 +256,10 @@ fn record_page(
         let step = max_bytes.saturating_sub(page.bytes).min(STEP_BYTES_MAX);
         let chunk = handle.log().read(page.next, step);
         let chunk = chunk.map_err(|e| Error::from_storage(&reading(core, handle), e))?;
-        room = collect(&mut page, handle.shard(), &chunk.frames, max_records, max_bytes);
+        let came_to_nothing = chunk.next <= page.next && chunk.frames.is_empty();
+        room = collect(&mut page, core, handle.shard(), chunk.frames, max_records, max_bytes)?;
         if room {
-            if chunk.next <= page.next && chunk.frames.is_empty() {
+            if came_to_nothing {
                 break; // nothing more to be had now
             }
             page.next = page.next.max(chunk.next);
@@ -236,32 +276,41 @@ fn record_page(
     })
 }
 
-/// Adds records of `frames` while the limits allow; returns whether they all went in.
+/// Adds records of `frames` while the limits allow; returns whether they all went in. Ends before the first frame that
+/// cannot be decrypted; it is an error if no record came before it.
 fn collect(
     page: &mut Collected,
+    core: &StreamCore,
     shard: &Shard,
-    frames: &[Frame],
+    frames: Vec<Frame>,
     max_records: usize,
     max_bytes: usize,
-) -> bool {
+) -> Result<bool> {
     for frame in frames {
+        let encrypted = frame.header().is_sealed();
+        let frame = match core.keys().open(frame) {
+            Ok(frame) => frame,
+            Err(error) if page.records.is_empty() => return Err(error),
+            Err(_) => return Ok(false),
+        };
         let arrival = frame.header().arrival;
         let from = page.next;
         for record in frame.records().filter(|record| record.index >= from) {
             let bytes = record.data.len() + record.key.len();
             let over = page.bytes + bytes > max_bytes && !page.records.is_empty();
             if over || page.records.len() >= max_records {
-                return false;
+                return Ok(false);
             }
             page.records.push(ReadRecord {
                 number: shard.number(record.index, arrival),
                 arrival,
                 key: record.key.to_owned(),
                 data: record.data_bytes(),
+                encrypted,
             });
             page.bytes += bytes;
             page.next = record.index.next();
         }
     }
-    page.records.len() < max_records
+    Ok(page.records.len() < max_records)
 }

@@ -1,6 +1,8 @@
 //! What an operator may choose about the engine, with defaults that work.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys::KeyRing;
+use crate::shard::quota::Quota;
 use tidemill_types::limits::FRAME_BYTES_MAX;
 
 /// What an operator may choose about the engine, with defaults that work.
@@ -14,6 +16,10 @@ pub struct Settings {
     pub queue_bytes_total: usize,
     /// Shards of all streams together. Default 20,000.
     pub shards_max: u32,
+    /// How fast each shard may be written and read. Default: as fast as it can be.
+    pub quota: Quota,
+    /// The keys that streams may be encrypted with. Default: none.
+    pub keys: KeyRing,
 }
 
 impl Default for Settings {
@@ -23,6 +29,8 @@ impl Default for Settings {
             queue_bytes_per_shard: 16 << 20,
             queue_bytes_total: 256 << 20,
             shards_max: 20_000,
+            quota: Quota::default(),
+            keys: KeyRing::default(),
         }
     }
 }
@@ -38,6 +46,9 @@ impl Settings {
         }
         if self.queue_bytes_total < self.queue_bytes_per_shard || self.queue_bytes_total > u32::MAX as usize {
             return bad("queue_bytes_total must be at least queue_bytes_per_shard and below 4 GiB".to_owned());
+        }
+        if self.quota.has_zero() {
+            return bad("a quota must be at least 1; leave it out for none".to_owned());
         }
         if self.shards_max == 0 {
             return bad("shards_max must be at least 1".to_owned());

@@ -82,16 +82,12 @@ impl Subscription {
             self.state = State::CaughtUp;
             if self.wait(until).await == Waited::Idle {
                 let (from, next) = (self.next, self.next);
-                return Ok(Some(FramePage { frames: Vec::new(), from, next, millis_behind: 0, end: None }));
+                return Ok(Some(FramePage { frames: Vec::new(), encrypted: Vec::new(), from, next, millis_behind: 0, end: None }));
             }
         }
     }
 
-    /// The catalog replaces the handle of a shard that is closed, so the end shows there.
-    fn is_at_end(&mut self) -> bool {
-        if let Some(handle) = self.core.shard_set().get(self.handle.shard().id) {
-            self.handle = Arc::clone(handle);
-        }
+    fn is_at_end(&self) -> bool {
         !self.handle.shard().is_open() && self.next >= self.handle.log().marks().durable()
     }
 

@@ -97,16 +97,16 @@ pub struct LeaseTable {
     metadata: Metadata,
 }
 
-/// Reads all leases; those of streams that are no more are left out and their keys returned.
+/// Reads all leases; those of shards that are no more are left out and their keys returned.
 pub(crate) fn load(
     store: &dyn Store,
-    live: &HashSet<StreamIncarnation>,
+    live: &HashSet<(StreamIncarnation, ShardId)>,
     now: MonotonicMs,
 ) -> Result<(Rows, Vec<Bytes>)> {
     let (mut rows, mut orphans) = (Rows::new(), Vec::new());
     for (key, value) in store.scan(row::PREFIX)? {
         let (incarnation, app, shard) = row::decode_key(&key)?;
-        if live.contains(&incarnation) {
+        if live.contains(&(incarnation, shard)) {
             rows.entry((incarnation, app)).or_default().insert(shard, Row::decode(&value, now)?);
         } else {
             orphans.push(key);
@@ -138,7 +138,7 @@ impl LeaseTable {
         let rows = self.rows.lock();
         let taken = rows.get(&(core.incarnation(), app.clone()));
         let row_of = |shard: &Shard| shown(shard.clone(), taken.and_then(|taken| taken.get(&shard.id)), now);
-        Ok(set.handles().map(|handle| row_of(handle.shard())).collect())
+        Ok(set.shards().map(row_of).collect())
     }
 
     /// Takes a lease that is free, has run out, is the worker's own or may be stolen. The epoch rises by one. Once
@@ -281,6 +281,28 @@ impl LeaseTable {
                     .collect::<Vec<_>>()
             });
             let changes: Vec<_> = keys.collect();
+            if changes.is_empty() {
+                return Ok(());
+            }
+            slot.send(Batch { conditions: Vec::new(), changes })
+        };
+        durable(commit).await
+    }
+
+    /// Removes all leases of shards that have expired.
+    pub(crate) async fn forget_shards(
+        &self,
+        incarnation: StreamIncarnation,
+        shards: &[ShardId],
+    ) -> Result<()> {
+        let slot = self.metadata.reserve().await?;
+        let commit = {
+            let mut rows = self.rows.lock();
+            let mut changes = Vec::new();
+            for ((_, app), taken) in rows.iter_mut().filter(|((stream, _), _)| *stream == incarnation) {
+                let gone = shards.iter().filter(|shard| taken.remove(shard).is_some());
+                changes.extend(gone.map(|shard| (row::key(incarnation, app, *shard), None)));
+            }
             if changes.is_empty() {
                 return Ok(());
             }

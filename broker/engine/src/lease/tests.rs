@@ -52,18 +52,18 @@ fn damaged_leases_are_told_and_never_a_panic() {
 }
 
 #[test]
-fn leases_of_streams_that_are_no_more_are_left_out_and_named() {
+fn leases_of_streams_and_shards_that_are_no_more_are_left_out_and_named() {
     let mut store = MemoryStore::default();
     let app = AppName::new("app").unwrap();
     let (live, gone) = (StreamIncarnation::new(1), StreamIncarnation::new(0x2f_00_00));
-    let shard = ShardId::new(47).unwrap();
-    for incarnation in [live, gone] {
+    let (shard, expired) = (ShardId::new(47).unwrap(), ShardId::new(46).unwrap());
+    for (incarnation, shard) in [(live, shard), (live, expired), (gone, shard)] {
         let batch = Batch::put(row::key(incarnation, &app, shard), row(Checkpoint::Latest).encode());
         store.commit(&[batch]).unwrap();
     }
-    let (rows, orphans) = load(&store, &HashSet::from([live]), MonotonicMs::default()).unwrap();
+    let (rows, orphans) = load(&store, &HashSet::from([(live, shard)]), MonotonicMs::default()).unwrap();
     assert_eq!(rows[&(live, app.clone())].keys().copied().collect::<Vec<_>>(), [shard]);
-    assert_eq!(orphans, [row::key(gone, &app, shard)]);
+    assert_eq!(orphans, [row::key(live, &app, expired), row::key(gone, &app, shard)]);
 }
 
 /// A checkpoint moved memory, its commit failed, and the same checkpoint told again was confirmed from memory: a restart
@@ -87,7 +87,7 @@ async fn a_checkpoint_told_again_after_a_failed_commit_is_confirmed_only_when_du
         initial: Checkpoint::TrimHorizon,
     };
     let stored = || {
-        let (rows, _) = load(&store, &HashSet::from([incarnation]), MonotonicMs::default()).unwrap();
+        let (rows, _) = load(&store, &HashSet::from([(incarnation, shard)]), MonotonicMs::default()).unwrap();
         rows.get(&(incarnation, app.clone())).map(|taken| taken[&shard].clone())
     };
     leases.take(&app, &stream, request(0)).await.unwrap();

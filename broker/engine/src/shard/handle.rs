@@ -7,20 +7,26 @@
 //!
 //! Bytes are given back when storage has answered, so that they bound everything between the door and the disk.
 
+use crate::catalog::settings::StreamMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::ShardMetrics;
 use crate::shard::pending::PendingAppend;
+use crate::shard::quota::ShardQuota;
 use crate::shared::{Shared, closing};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::stream::StreamCore;
+use crate::shard::standing::{Refused, Room, Standing};
+use std::sync::{Arc, OnceLock};
 use tidemill_storage::ShardLog;
 use tidemill_types::{Frame, SequenceIndex, Shard, StreamKey};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// One shard of one stream.
 pub(crate) struct ShardHandle {
-    stream: StreamKey,
+    /// As it was when the handle was made.
     shard: Shard,
+    /// As it is since it was closed.
+    closed: OnceLock<Shard>,
+    standing: Arc<Standing>,
     log: ShardLog,
     shared: Arc<Shared>,
     /// Given out in the order of asking, so that appends reach the log in that order.
@@ -29,12 +35,9 @@ pub(crate) struct ShardHandle {
     queue: Arc<Semaphore>,
     /// The durable end of the log; changes wake readers.
     tail: Arc<watch::Sender<SequenceIndex>>,
-    deleted: Arc<AtomicBool>,
     metrics: Arc<ShardMetrics>,
+    quota: Option<ShardQuota>,
 }
-
-/// The bytes that an append takes up while it waits.
-type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl ShardHandle {
     pub(crate) fn new(stream: &StreamKey, shard: Shard, log: ShardLog, shared: Arc<Shared>) -> Self {
@@ -44,20 +47,22 @@ impl ShardHandle {
             waker.send_replace(durable);
         }));
         Self {
-            stream: stream.clone(),
+            closed: OnceLock::new(),
+            standing: Standing::new(stream, shard.id, shard.is_open()),
             turn: Semaphore::new(1),
             queue: Arc::new(Semaphore::new(shared.settings().queue_bytes_per_shard)),
             tail,
-            deleted: Arc::new(AtomicBool::new(false)),
             metrics: Arc::new(shared.metrics().shard(stream, shard.id)),
+            quota: ShardQuota::new(shared.settings().quota),
             shard,
             log,
             shared,
         }
     }
 
+    /// The shard. Once it shows closed its log has its last record, and its children can be seen.
     pub(crate) fn shard(&self) -> &Shard {
-        &self.shard
+        self.closed.get().unwrap_or(&self.shard)
     }
     pub(crate) fn log(&self) -> &ShardLog {
         &self.log
@@ -72,54 +77,130 @@ impl ShardHandle {
     pub(crate) fn tail(&self) -> watch::Receiver<SequenceIndex> {
         self.tail.subscribe()
     }
-    /// From now on every verb answers that the stream is gone; whoever waits here is woken.
-    pub(crate) fn mark_deleted(&self) {
-        self.deleted.store(true, Ordering::SeqCst);
+    /// From now on every verb answers this error; whoever waits here is woken.
+    pub(crate) fn mark_gone(&self, error: Error) {
+        self.standing.mark_gone(error);
         self.queue.close();
         self.turn.close();
         self.tail.send_modify(|_| ());
     }
     /// An error unless the shard may be read: its stream is there and the engine open.
     pub(crate) fn check_readable(&self) -> Result<()> {
-        if self.deleted.load(Ordering::SeqCst) {
-            return Err(gone(&self.stream));
+        match self.standing.gone() {
+            Some(error) => Err(error),
+            None => self.shared.check_open(),
         }
-        self.shared.check_open()
+    }
+
+    /// The parent of a reshard that begins: what its log refuses waits until it shows closed, or the reshard is given up.
+    pub(crate) fn begin_switch(&self) {
+        self.standing.begin_switch();
+    }
+    /// The reshard was given up for now; nothing happens if it was not.
+    pub(crate) fn cancel_switch(&self) {
+        self.standing.cancel_switch();
+    }
+    /// Ends the log behind all that was handed over: at once, whether or not the result is waited for. The result is an
+    /// index that no record of the shard is above.
+    pub(crate) fn seal(&self) -> impl Future<Output = Result<SequenceIndex>> + use<> {
+        let (done, outcome) = oneshot::channel();
+        let (log, standing) = (self.log.clone(), Arc::clone(&self.standing));
+        if !log.is_sealed() {
+            self.log.seal(move |sealed| drop(done.send(sealed)));
+        }
+        async move {
+            let failed = match outcome.await {
+                Ok(Ok(sealed)) => return Ok(sealed.first),
+                _ if log.is_sealed() => return Ok(log.marks().durable()),
+                Ok(Err(error)) => Some(error),
+                Err(_) => None,
+            };
+            let what = format!("could not end a shard of stream {}", standing.stream());
+            Err(match failed {
+                Some(error) => Error::from_storage(&what, error),
+                None => Error::new(ErrorKind::UnknownOutcome, what),
+            })
+        }
+    }
+    /// Shows the shard closed, as the catalog has it. Its log is sealed, its children can be seen.
+    pub(crate) fn close(&self, shard: Shard) {
+        debug_assert!(!shard.is_open());
+        let _ = self.closed.set(shard); // closed already, by the same change
+        self.standing.close();
+        self.tail.send_modify(|_| ());
+    }
+    /// Whether a power loss took the closing entry of a closed shard.
+    pub(crate) fn has_lost_its_end(&self) -> bool {
+        let marks = self.log.marks();
+        !self.shard().is_open() && !self.log.is_sealed() && marks.horizon() < marks.durable()
     }
 
     /// An error unless the log may be asked. A sealed one takes nothing new, but it is the one that knows whether a batch
     /// was stored before the end: that is answered with its first outcome, anything else as closed.
     fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
-        if self.shard.is_open() || self.log.is_sealed() { Ok(()) } else { Err(self.closed()) }
-    }
-    fn closed(&self) -> Error {
-        let (id, stream) = (self.shard.id, &self.stream);
-        Error::new(
-            ErrorKind::ShardClosed,
-            format!("{id} of stream {stream} is closed; route by the new shard map"),
-        )
+        if self.shard().is_open() || self.log.is_sealed() { Ok(()) } else { Err(self.standing.closed()) }
     }
     /// Why a semaphore was closed.
     fn ended(&self) -> Error {
         self.check_readable().err().unwrap_or_else(closing)
     }
 
-    /// Waits for room, then hands the frame over. Dropped before it returns, nothing was handed over.
-    pub(crate) async fn submit(&self, frame: Frame) -> Result<PendingAppend> {
+    /// Waits for room, seals the frame if its stream is encrypted, then hands it over. Dropped before it returns, nothing
+    /// was handed over.
+    pub(crate) async fn submit(&self, core: &StreamCore, frame: Frame) -> Result<PendingAppend> {
         self.check_writable()?;
         let bytes = frame.header().frame_bytes;
         let _turn = self.turn.acquire().await.map_err(|_| self.ended())?;
         let of_shard = Arc::clone(&self.queue).acquire_many_owned(bytes).await.map_err(|_| self.ended())?;
         let of_all =
             Arc::clone(self.shared.queue()).acquire_many_owned(bytes).await.map_err(|_| self.ended())?;
+        let frame = match core.sealed_with() {
+            Some(data_key) => core.keys().seal(data_key, self.log.id(), frame).await?,
+            None => frame,
+        };
         self.check_writable()?;
         Ok(self.hand_over(frame, (of_shard, of_all)))
     }
 
+    /// Counts records that are about to be written against the quota; one of an on-demand stream has none.
+    ///
+    /// Errors: `Throttled`; they do not count then.
+    pub(crate) fn take_write(&self, core: &StreamCore, records: u32, bytes: usize) -> Result<()> {
+        let Some(quota) = self.quota.as_ref().filter(|_| core.row().settings.mode == StreamMode::Provisioned)
+        else {
+            return Ok(());
+        };
+        let now_us = self.shared.clock().monotonic_us();
+        let taken = quota.take_write(now_us, u64::from(records), bytes as u64);
+        if taken { Ok(()) } else { Err(self.rate_exceeded()) }
+    }
+    /// Whether frames may be read now. Errors: `Throttled`.
+    pub(crate) fn may_read(&self) -> Result<()> {
+        let now_us = self.shared.clock().monotonic_us();
+        let may = self.quota.as_ref().is_none_or(|quota| quota.may_read(now_us));
+        if may { Ok(()) } else { Err(self.rate_exceeded()) }
+    }
+    /// Counts a call for records against the quota. Errors: `Throttled`; it does not count then.
+    pub(crate) fn take_call(&self) -> Result<()> {
+        let now_us = self.shared.clock().monotonic_us();
+        let taken = self.quota.as_ref().is_none_or(|quota| quota.take_call(now_us));
+        if taken { Ok(()) } else { Err(self.rate_exceeded()) }
+    }
+    /// Counts what a read came to.
+    pub(crate) fn add_read(&self, bytes: usize) {
+        if let Some(quota) = &self.quota {
+            quota.add_read(self.shared.clock().monotonic_us(), bytes as u64);
+        }
+    }
+    fn rate_exceeded(&self) -> Error {
+        let (id, stream) = (self.shard.id, self.standing.stream());
+        Error::new(ErrorKind::Throttled, format!("Rate exceeded for shard {id} in stream {stream}."))
+    }
+
     /// The error for a queue that stays full.
     pub(crate) fn no_room(&self) -> Error {
-        let (id, stream) = (self.shard.id, &self.stream);
+        let (id, stream) = (self.shard.id, self.standing.stream());
         Error::new(
             ErrorKind::Throttled,
             format!("too many bytes wait for {id} of stream {stream}; repeat after a pause"),
@@ -130,10 +211,9 @@ impl ShardHandle {
         let (done, outcome) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let bytes = u64::from(frame.header().frame_bytes);
-        let (metrics, deleted, stream) =
-            (Arc::clone(&self.metrics), Arc::clone(&self.deleted), self.stream.clone());
+        let sealed = frame.header().is_sealed();
+        let (metrics, standing) = (Arc::clone(&self.metrics), Arc::clone(&self.standing));
         self.log.append(frame, move |result| {
-            drop(room);
             let answer = match result {
                 Ok(appended) => {
                     if !appended.duplicate {
@@ -142,13 +222,18 @@ impl ShardHandle {
                     }
                     Ok(appended)
                 }
-                Err(_) if deleted.load(Ordering::SeqCst) => Err(gone(&stream)),
-                Err(error) => Err(Error::from_storage(&format!("append to stream {stream}"), error)),
+                Err(error) if error.kind() == tidemill_storage::ErrorKind::Closed => {
+                    return standing.refuse(Refused { done, room });
+                }
+                Err(error) => Err(standing.gone().unwrap_or_else(|| {
+                    Error::from_storage(&format!("append to stream {}", standing.stream()), error)
+                })),
             };
+            drop(room);
             // whoever gave up waiting does not mind
             let _ = done.send(shared.metrics().note(answer));
         });
-        PendingAppend::new(outcome)
+        PendingAppend::new(outcome, sealed)
     }
 }
 
@@ -165,10 +250,10 @@ mod tests {
     use tidemill_storage::Appended;
     use tidemill_types::{FrameWriter, ProducerId, ShardId, ShardState};
 
-    async fn append(handle: &ShardHandle, number: u64) -> Result<Appended> {
+    async fn append(core: &StreamCore, handle: &ShardHandle, number: u64) -> Result<Appended> {
         let mut writer = FrameWriter::with_capacity(100);
         writer.push("k", b"data");
-        handle.submit(writer.finish(ProducerId::new(7), number)).await?.await
+        handle.submit(core, writer.finish(ProducerId::new(7), number)).await?.await
     }
 
     /// A batch was stored, its answer was lost, and the shard was closed before the producer asked again. Told that the
@@ -178,21 +263,21 @@ mod tests {
         let one = OneStream::new(Settings::default());
         one.storage.start().unwrap();
         let open = one.stream.core.handle(ShardId::new(0).unwrap()).unwrap();
-        let first = append(&open, 1).await.unwrap();
+        let first = append(&one.stream.core, &open, 1).await.unwrap();
 
         let closed = one.shared.clock().now();
         let state = ShardState::Closed { ending: open.log.marks().durable(), closed };
         let shard = Shard { state, ..open.shard.clone() };
         let closed = ShardHandle::new(&one.name, shard, open.log.clone(), Arc::clone(&one.shared));
-        assert_eq!(append(&closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed, "not sealed yet");
+        assert_eq!(append(&one.stream.core, &closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed, "not sealed yet");
         let (done, sealed) = oneshot::channel();
         open.log.seal(move |outcome| done.send(outcome).unwrap());
         sealed.await.unwrap().unwrap();
 
-        let again = append(&closed, 1).await.unwrap();
+        let again = append(&one.stream.core, &closed, 1).await.unwrap();
         assert!(again.duplicate);
         assert_eq!((again.first, again.count, again.arrival), (first.first, first.count, first.arrival));
-        assert_eq!(append(&closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed);
+        assert_eq!(append(&one.stream.core, &closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed);
         one.storage.close().unwrap();
     }
 }

@@ -2,3 +2,5 @@
 
 pub(crate) mod handle;
 pub(crate) mod pending;
+pub(crate) mod quota;
+mod standing;

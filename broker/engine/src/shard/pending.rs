@@ -12,11 +12,16 @@ use tokio::sync::oneshot;
 #[must_use = "the outcome tells whether the records are stored"]
 pub struct PendingAppend {
     outcome: oneshot::Receiver<Result<Appended>>,
+    encrypted: bool,
 }
 
 impl PendingAppend {
-    pub(crate) fn new(outcome: oneshot::Receiver<Result<Appended>>) -> Self {
-        Self { outcome }
+    pub(crate) fn new(outcome: oneshot::Receiver<Result<Appended>>, encrypted: bool) -> Self {
+        Self { outcome, encrypted }
+    }
+    /// Whether its records lie encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 }
 

@@ -1,0 +1,229 @@
+//! A reshard that is cut short, by a crash or a failure, at each of its steps.
+
+use super::plan;
+use crate::catalog::owner::{Catalog, Owner};
+use crate::catalog::row;
+use crate::catalog::state::{CatalogState, Change};
+use crate::directory;
+use crate::engine::Engine;
+use crate::error::ErrorKind;
+use crate::lease::table::LeaseTable;
+use crate::one_stream::OneStream;
+use crate::settings::Settings;
+use crate::store::memory::MemoryStore;
+use crate::store::redb::RedbStore;
+use crate::store::writer::Metadata;
+use crate::store::{Store, Verdict};
+use crate::stream::{Stream, StreamSpec};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_storage::disk::real::RealDisk;
+use tidemill_storage::{LogId, Storage};
+use tidemill_types::{
+    AccountId, Clock, Frame, FrameWriter, HashKey, ManualClock, PartitionKey, Position, ProducerId, Record,
+    ShardId, StreamKey, StreamName, TimestampMs,
+};
+use tokio::time::{sleep, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(ManualClock::new(TimestampMs::new(1_700_000_000_000)))
+}
+
+fn key() -> StreamKey {
+    StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new("s").unwrap())
+}
+
+fn id(id: u32) -> ShardId {
+    ShardId::new(id).unwrap()
+}
+
+fn record(data: &'static str, hash: HashKey) -> Record {
+    let key = PartitionKey::new("k").unwrap();
+    Record::new(key, Bytes::from_static(data.as_bytes())).unwrap().with_explicit_hash(hash)
+}
+
+fn frame(number: u64) -> Frame {
+    let mut writer = FrameWriter::with_capacity(100);
+    writer.push("k", b"data");
+    writer.finish(ProducerId::new(7), number)
+}
+
+async fn texts(stream: &Stream, shard: ShardId) -> Vec<String> {
+    let from = stream.resolve(shard, Position::TrimHorizon).await.unwrap();
+    let page = stream.read_records(shard, from, 100, 1 << 20).await.unwrap();
+    page.records.iter().map(|read| String::from_utf8(read.data.to_vec()).unwrap()).collect()
+}
+
+/// What a crash leaves behind an intent to merge both shards of a stream, with the logs `sealed` ended.
+fn leave_intent(dir: &Path, sealed: &[LogId]) {
+    let mut store = RedbStore::open(dir).unwrap();
+    let mut state = row::load(&store).unwrap();
+    let stored = state.counters();
+    let reshard = plan::merge(&state, &key(), id(0), id(1)).unwrap();
+    let changes = plan::intend(&state, &key(), reshard, 100).unwrap();
+    assert_eq!(store.commit(&[row::batch(&state, &changes, stored)]).unwrap(), [Verdict::Done]);
+    changes.into_iter().for_each(|change| state.apply(change));
+    let epoch = directory::open(&mut store).unwrap().epoch;
+    let live: Vec<LogId> = state.logs().collect();
+    let disk = Arc::new(RealDisk::new(dir).unwrap());
+    let storage = Storage::open(disk, clock(), Settings::default().storage, &live, epoch).unwrap();
+    storage.start().unwrap();
+    for log in sealed {
+        let (done, outcome) = std::sync::mpsc::channel();
+        storage.log(*log).unwrap().seal(move |sealed| done.send(sealed).unwrap());
+        outcome.recv().unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_intent_that_a_crash_left_behind_is_completed_before_anybody_is_served() {
+    for sealed in 0..=2 {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), Settings::default(), clock()).await.unwrap();
+        let spec = StreamSpec { shard_count: 2, ..StreamSpec::default() };
+        engine.create_stream(&key(), spec).await.unwrap();
+        let stream = engine.stream(&key()).unwrap();
+        for (data, hash) in [("low", HashKey::MIN), ("high", HashKey::MAX)] {
+            stream.put(vec![record(data, hash)]).await.remove(0).unwrap();
+        }
+        engine.close().await.unwrap();
+        drop((stream, engine));
+        leave_intent(dir.path(), &[LogId::new(1), LogId::new(2)][..sealed]);
+
+        let engine = Engine::open(dir.path(), Settings::default(), clock()).await.unwrap();
+        let stream = engine.stream(&key()).unwrap();
+        let [lower, upper, child] = stream.shards().try_into().unwrap();
+        assert!(!lower.is_open() && !upper.is_open() && child.is_open(), "{sealed} logs were sealed");
+        assert_eq!(stream.map().open(), std::slice::from_ref(&child));
+        assert_eq!(child.parents().collect::<Vec<_>>(), [id(0), id(1)]);
+        let placed = stream.put(vec![record("new", HashKey::MAX)]).await.remove(0).unwrap();
+        assert_eq!(placed.shard, id(2));
+        let version = stream.map().version();
+        let refused = stream.submit(id(0), version, frame(1)).await.unwrap().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ShardClosed);
+        assert_eq!(texts(&stream, id(0)).await, ["low"]);
+        assert_eq!(texts(&stream, id(1)).await, ["high"]);
+        assert_eq!(texts(&stream, id(2)).await, ["new"]);
+        engine.split_shard(&key(), id(2), HashKey::new(9)).await.unwrap();
+        engine.close().await.unwrap();
+    }
+}
+
+/// An owner over a store that can be told to fail, and a storage that writes nothing before it is started.
+struct Slow {
+    one: OneStream,
+    store: MemoryStore,
+    catalog: Catalog,
+}
+
+impl Slow {
+    fn new() -> Self {
+        let one = OneStream::new(Settings::default());
+        let mut store = MemoryStore::default();
+        let counters = [Change::Counters(one.state.counters())];
+        let batch = row::batch(&one.state, &counters, CatalogState::default().counters());
+        assert_eq!(store.commit(&[batch]).unwrap(), [Verdict::Done]);
+        let (metadata, writer) = Metadata::new(Box::new(store.clone()));
+        std::thread::spawn(move || writer.run());
+        let (shared, registry) = (Arc::clone(&one.shared), Arc::clone(&one.registry));
+        let leases = LeaseTable::new(HashMap::new(), shared.clone(), Arc::clone(&registry), metadata.clone());
+        let storage = Arc::clone(&one.storage);
+        let (catalog, owner) =
+            Owner::new(one.state.clone(), shared, storage, metadata, registry, Arc::new(leases));
+        tokio::spawn(owner.run());
+        Self { one, store, catalog }
+    }
+    /// Begins to split the only shard; returns when the intent is durable and its log is being sealed.
+    async fn begin_split(&self) -> tokio::task::JoinHandle<crate::error::Result<()>> {
+        let (catalog, name) = (self.catalog.clone(), self.one.name.clone());
+        let commits = self.store.commits();
+        let split =
+            tokio::spawn(async move { catalog.split(name, id(0), HashKey::new(1 << 127)).await });
+        while self.store.commits() == commits {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // the intent is committed by a thread; the seal follows at once
+        sleep(Duration::from_millis(100)).await;
+        split
+    }
+}
+
+#[tokio::test]
+async fn a_batch_behind_the_end_is_told_of_it_only_when_the_new_map_is_there() {
+    let slow = Slow::new();
+    let stream = slow.one.stream.clone();
+    let version = stream.map().version();
+    let before = stream.submit(id(0), version, frame(1)).await.unwrap();
+    let put_before = {
+        let stream = stream.clone();
+        tokio::spawn(async move { stream.put(vec![record("put", HashKey::MAX)]).await.remove(0) })
+    };
+    tokio::task::yield_now().await;
+    let split = slow.begin_split().await;
+    let behind = stream.submit(id(0), version, frame(2)).await.unwrap();
+    let told = {
+        let stream = stream.clone();
+        tokio::spawn(async move { (behind.await, stream.map().version()) })
+    };
+    let put_behind = {
+        let stream = stream.clone();
+        tokio::spawn(async move { stream.put(vec![record("rerouted", HashKey::MAX)]).await.remove(0) })
+    };
+    sleep(Duration::from_millis(50)).await;
+    assert!(!told.is_finished() && !put_behind.is_finished());
+    slow.one.storage.start().unwrap();
+
+    let (told, map) = timeout(DEADLINE, told).await.unwrap().unwrap();
+    assert_eq!((told.unwrap_err().kind(), map), (ErrorKind::ShardClosed, version.next()));
+    split.await.unwrap().unwrap();
+    let first = before.await.unwrap();
+    assert_eq!(put_before.await.unwrap().unwrap().shard, id(0));
+    assert_eq!(put_behind.await.unwrap().unwrap().shard, id(2), "a put follows to the child");
+    let again = stream.submit(id(0), version, frame(1)).await.unwrap().await.unwrap();
+    assert!(again.duplicate && again.first == first.first, "stored before the end: its first outcome");
+    slow.one.storage.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_reshard_that_cannot_be_committed_refuses_for_a_while_and_completes_by_itself() {
+    let slow = Slow::new();
+    let stream = slow.one.stream.clone();
+    let version = stream.map().version();
+    slow.store.set_failing(true);
+    let refused = slow.catalog.split(slow.one.name.clone(), id(0), HashKey::new(9)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "nothing was done");
+    slow.store.set_failing(false);
+
+    let split = slow.begin_split().await;
+    let behind = stream.submit(id(0), version, frame(1)).await.unwrap();
+    slow.store.set_failing(true);
+    slow.one.storage.start().unwrap();
+    assert_eq!(behind.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(split.await.unwrap().unwrap_err().kind(), ErrorKind::UnknownOutcome);
+    let put = stream.put(vec![record("x", HashKey::MIN)]).await.remove(0);
+    assert_eq!(put.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(stream.shards()[0].is_open(), "nobody sees an end without children");
+    let busy = slow.catalog.scale(slow.one.name.clone(), 4).await.unwrap_err();
+    assert_eq!(
+        (busy.kind(), busy.to_string().as_str()),
+        (ErrorKind::Conflict, "Stream s under account 000000000000 not ACTIVE, instead in state UPDATING")
+    );
+
+    slow.store.set_failing(false);
+    timeout(DEADLINE, async {
+        while stream.map().version() == version {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is tried again");
+    assert_eq!(stream.put(vec![record("x", HashKey::MIN)]).await.remove(0).unwrap().shard, id(1));
+    let state = row::load(&slow.store);
+    assert!(state.is_err() || !state.unwrap().has_reshards());
+    slow.one.storage.close().unwrap();
+}
