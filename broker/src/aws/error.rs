@@ -4,12 +4,18 @@
 
 use http::StatusCode;
 use tidemill_engine::{Error as EngineError, ErrorKind};
-use tidemill_types::{AccountId, ShardId, StreamName};
+use tidemill_types::{ShardId, StreamKey};
 
 /// An exception of the API, or one of the errors common to all AWS services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     Serialization,
+    AccessDenied,
+    InvalidSignature,
+    IncompleteSignature,
+    MissingAuthenticationToken,
+    UnrecognizedClient,
+    ExpiredToken,
     UnknownOperation,
     Validation,
     InvalidArgument,
@@ -19,6 +25,9 @@ pub(crate) enum Code {
     ProvisionedThroughputExceeded,
     ExpiredIterator,
     ExpiredNextToken,
+    KmsNotFound,
+    KmsInvalidState,
+    KmsAccessDenied,
     DryRunOperation,
     RequestTimeout,
     RequestEntityTooLarge,
@@ -32,6 +41,12 @@ impl Code {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         match self {
             Self::Serialization => ("SerializationException", BAD),
+            Self::AccessDenied => ("AccessDeniedException", BAD),
+            Self::InvalidSignature => ("InvalidSignatureException", BAD),
+            Self::IncompleteSignature => ("IncompleteSignatureException", BAD),
+            Self::MissingAuthenticationToken => ("MissingAuthenticationTokenException", BAD),
+            Self::UnrecognizedClient => ("UnrecognizedClientException", BAD),
+            Self::ExpiredToken => ("ExpiredTokenException", BAD),
             Self::UnknownOperation => ("UnknownOperationException", BAD),
             Self::Validation => ("ValidationException", BAD),
             Self::InvalidArgument => ("InvalidArgumentException", BAD),
@@ -41,6 +56,9 @@ impl Code {
             Self::ProvisionedThroughputExceeded => ("ProvisionedThroughputExceededException", BAD),
             Self::ExpiredIterator => ("ExpiredIteratorException", BAD),
             Self::ExpiredNextToken => ("ExpiredNextTokenException", BAD),
+            Self::KmsNotFound => ("KMSNotFoundException", BAD),
+            Self::KmsInvalidState => ("KMSInvalidStateException", BAD),
+            Self::KmsAccessDenied => ("KMSAccessDeniedException", BAD),
             Self::DryRunOperation => ("DryRunOperationException", BAD),
             Self::RequestTimeout => ("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT),
             Self::RequestEntityTooLarge => ("RequestEntityTooLargeException", StatusCode::PAYLOAD_TOO_LARGE),
@@ -71,6 +89,10 @@ const fn code_of(kind: ErrorKind, plane: Plane) -> Code {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::NotFound => Code::ResourceNotFound,
         ErrorKind::AlreadyExists | ErrorKind::Conflict => Code::ResourceInUse,
+        ErrorKind::Precondition => Code::Validation,
+        ErrorKind::KeyNotFound => Code::KmsNotFound,
+        ErrorKind::KeyUnusable => Code::KmsInvalidState,
+        ErrorKind::KeyDenied => Code::KmsAccessDenied,
         ErrorKind::Throttled => match plane {
             Plane::Control => Code::LimitExceeded,
             Plane::Data => Code::ProvisionedThroughputExceeded,
@@ -118,63 +140,42 @@ fn of_engine(error: &EngineError, plane: Plane) -> ApiError {
     ApiError::new(code, error.to_string())
 }
 
-/// An error of an operation that manages the stream `name`.
-pub(crate) fn of_stream(error: &EngineError, name: &StreamName, account: &AccountId) -> ApiError {
-    match error.kind() {
-        ErrorKind::NotFound => stream_not_found(name, account),
-        ErrorKind::AlreadyExists => ApiError::new(
-            Code::ResourceInUse,
-            format!("Stream {name} under account {account} already exists."),
-        ),
-        _ => of_engine(error, Plane::Control),
-    }
+/// An error of an operation that manages streams, consumers or accounts. The engine's words are those of the service.
+pub(crate) fn of_control(error: &EngineError) -> ApiError {
+    of_engine(error, Plane::Control)
 }
 
 /// An error of an operation on the records of one shard.
-pub(crate) fn of_shard(
-    error: &EngineError,
-    shard: ShardId,
-    name: &StreamName,
-    account: &AccountId,
-) -> ApiError {
+pub(crate) fn of_shard(error: &EngineError, shard: ShardId, key: &StreamKey) -> ApiError {
     match error.kind() {
-        ErrorKind::NotFound => shard_gone(shard, name, account),
-        ErrorKind::Throttled => {
-            ApiError::new(Code::ProvisionedThroughputExceeded, rate_exceeded(shard, name, account))
-        }
+        ErrorKind::NotFound => shard_gone(shard, key),
+        ErrorKind::Throttled => ApiError::new(Code::ProvisionedThroughputExceeded, rate_exceeded(shard, key)),
         _ => of_engine(error, Plane::Data),
     }
 }
 
 /// An error of a put that was routed to `shard`.
-pub(crate) fn of_put(
-    error: &EngineError,
-    shard: ShardId,
-    name: &StreamName,
-    account: &AccountId,
-) -> ApiError {
+pub(crate) fn of_put(error: &EngineError, shard: ShardId, key: &StreamKey) -> ApiError {
     match error.kind() {
-        ErrorKind::NotFound => stream_not_found(name, account),
-        _ => of_shard(error, shard, name, account),
+        ErrorKind::NotFound => stream_not_found(key),
+        _ => of_shard(error, shard, key),
     }
 }
 
-pub(crate) fn stream_not_found(name: &StreamName, account: &AccountId) -> ApiError {
-    ApiError::new(Code::ResourceNotFound, format!("Stream {name} under account {account} not found."))
+pub(crate) fn stream_not_found(key: &StreamKey) -> ApiError {
+    ApiError::new(Code::ResourceNotFound, format!("Stream {key} not found."))
 }
 
 /// The text names a shard as the caller spelled it, which may be no shard id at all.
-pub(crate) fn shard_not_found(shard: &str, name: &StreamName, account: &AccountId) -> ApiError {
-    let message = format!("Could not find shard {shard} in stream {name} under account {account}.");
-    ApiError::new(Code::ResourceNotFound, message)
+pub(crate) fn shard_not_found(shard: &str, key: &StreamKey) -> ApiError {
+    ApiError::new(Code::ResourceNotFound, format!("Could not find shard {shard} in stream {key}."))
 }
 
 /// The shard was there, or may have been, under an iterator's stream.
-pub(crate) fn shard_gone(shard: ShardId, name: &StreamName, account: &AccountId) -> ApiError {
-    let message = format!("Shard {shard} in stream {name} under account {account} does not exist");
-    ApiError::new(Code::ResourceNotFound, message)
+pub(crate) fn shard_gone(shard: ShardId, key: &StreamKey) -> ApiError {
+    ApiError::new(Code::ResourceNotFound, format!("Shard {shard} in stream {key} does not exist"))
 }
 
-pub(crate) fn rate_exceeded(shard: ShardId, name: &StreamName, account: &AccountId) -> String {
-    format!("Rate exceeded for shard {shard} in stream {name} under account {account}.")
+pub(crate) fn rate_exceeded(shard: ShardId, key: &StreamKey) -> String {
+    format!("Rate exceeded for shard {shard} in stream {key}.")
 }

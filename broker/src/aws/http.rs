@@ -5,14 +5,13 @@
 //! ```
 //!
 //! Errors before the content type is known to be good are XML (that of an empty body is CBOR), all later ones are in the
-//! encoding of the request. Every
-//! reply but a CORS pre-flight carries the two request ids. What it does not do: know any operation.
+//! encoding of the request. Every reply but a CORS pre-flight carries the two request ids. What it does not do: know
+//! any operation.
 
 use super::codec::Encoding;
 use super::error::{ApiError, Code};
-use super::operation::{self, Target};
-use super::{AwsState, Call, body};
-use crate::auth;
+use super::operation::{self, Answer, Target};
+use super::{AwsState, Call, body, eventstream};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use http::header::{self, HeaderName, HeaderValue};
@@ -34,17 +33,17 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body::read(&parts.headers, body, state.budget()).await;
-    let sender = Sender::of(&parts.headers);
+    let sender = Sender::of(&parts.headers, state.gate().verifies());
     let mut reply = match body {
         Ok(_) if sender == Sender::ForeignPage => not_authorized(),
-        Ok(_) if sender == Sender::LocalPage && parts.method == Method::OPTIONS => {
+        Ok(_) if sender == Sender::Page && parts.method == Method::OPTIONS => {
             return preflight(&parts.headers);
         }
         Ok(body) => answer(state, &parts, body.as_ref()).await,
         Err(error) => unread(&parts.headers, &error),
     };
     let headers = reply.headers_mut();
-    if sender == Sender::LocalPage {
+    if sender == Sender::Page {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
@@ -55,25 +54,25 @@ pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> R
 }
 
 /// What sent a request. As long as signatures are not verified, any page that a browser on this machine shows could
-/// drive the broker; so only pages served from this machine may. Goes once signatures are verified: then a page that
-/// knows no key can do nothing, and all origins are alike, as with AWS.
+/// drive the broker; so only pages served from this machine may. Once they are, a page that knows no key can do nothing,
+/// and all origins are alike, as with AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
     /// No page: browsers name the origin of each request across origins, and of each that is no plain read.
     Program,
-    /// A page served from this machine.
-    LocalPage,
-    /// A page from anywhere else, or one that does not say.
+    /// A page that may: served from this machine, or any, if it has to sign what it sends.
+    Page,
+    /// Any other page, or one that does not say where it is from.
     ForeignPage,
 }
 
 impl Sender {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, verifies: bool) -> Self {
         if !headers.contains_key(header::ORIGIN) {
             return Self::Program;
         }
         let local = headers.get_all(header::ORIGIN).iter().all(is_local);
-        if local { Self::LocalPage } else { Self::ForeignPage }
+        if local || verifies { Self::Page } else { Self::ForeignPage }
     }
 }
 
@@ -103,30 +102,28 @@ async fn answer(state: AwsState, parts: &Parts, body: &[u8]) -> Response<Body> {
         }
         (&Method::POST, Some(encoding)) => {
             let result = perform(&state, parts, target, encoding, body).await;
-            let charged = result.and_then(|reply| state.budget().charge(reply));
-            match charged {
-                Ok(reply) => with_type(StatusCode::OK, encoding.content_type(), Body::from(reply)),
-                Err(error) => failure(encoding, &error),
-            }
+            let reply = result.and_then(|answer| success(&state, parts, encoding, answer));
+            reply.unwrap_or_else(|error| failure(encoding, &error))
         }
         (&Method::POST, None) => wrong_content_type(media_type, &target, body),
         _ => not_authorized(),
     }
 }
 
-/// From a body in a known encoding to the body of the reply.
+/// From a body in a known encoding to what is answered.
 async fn perform(
     state: &AwsState,
     parts: &Parts,
     target: Target,
     encoding: Encoding,
     body: &[u8],
-) -> Result<Vec<u8>, ApiError> {
+) -> Result<Answer, ApiError> {
     let tree = encoding.decode(body)?;
     let Target::Known(operation) = target else {
         return Err(ApiError::bare(Code::UnknownOperation));
     };
-    let call = Call { state: state.clone(), caller: auth::identify(parts) };
+    let caller = state.gate().verify(parts, body, state.now())?;
+    let call = Call { state: state.clone(), caller, operation };
     let acting = operation::act(operation, call, tree, encoding);
     let late = |_| {
         let message = format!(
@@ -158,6 +155,14 @@ fn bare(status: StatusCode, body: Body) -> Response<Body> {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply
+}
+
+fn success(state: &AwsState, parts: &Parts, encoding: Encoding, answer: Answer) -> Result<Response<Body>, ApiError> {
+    let (content_type, body) = match answer {
+        Answer::Whole(reply) => (encoding.content_type(), state.budget().reply(reply, parts.extensions.get())?),
+        Answer::Events(body) => (eventstream::CONTENT_TYPE, body),
+    };
+    Ok(with_type(StatusCode::OK, content_type, body))
 }
 
 /// An exception in the encoding of the request.

@@ -1,10 +1,10 @@
 //! Tokens that clients hand back: shard iterators and page tokens. Self-contained, so that they survive a restart and
 //! mean the same on every node; authenticated with a key of the data directory, so that only what the broker wrote is
-//! believed; bound to the incarnation of the stream, so that they die with it.
+//! believed; bound to the account and the incarnation of the stream, so that they die with it.
 //!
 //! ```text
-//!  base64( version 1, kind 1, fields…, first 16 bytes of HMAC-SHA256(key, all before) )
-//!  integers big-endian; a stream name is its length in one byte and its characters
+//!  base64( version 2, kind 1, fields…, first 16 bytes of HMAC-SHA256(key, all before) )
+//!  integers big-endian; a name is its length in one byte and its characters; an account is twelve digits
 //! ```
 //!
 //! A token that does not verify is told apart from one that is too old: see [`TokenError`]. Tokens are not secret.
@@ -14,12 +14,14 @@ use super::listing::ShardFilter;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tidemill_types::{SequenceIndex, ShardId, StreamIncarnation, StreamName, TimestampMs};
+use tidemill_types::{
+    AccountId, ConsumerName, SequenceIndex, ShardId, StreamIncarnation, StreamKey, StreamName, TimestampMs,
+};
 
 /// How long a token is good (Kinesis).
 pub(crate) const TOKEN_LIFE_MS: u64 = 300_000;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAC_BYTES: usize = 16;
 /// Longest token that is looked at, in base64 characters.
 const TOKEN_CHARS_MAX: usize = 512;
@@ -29,12 +31,13 @@ mod kind {
     pub(super) const SHARD_ITERATOR: u8 = 1;
     pub(super) const STREAM_PAGE: u8 = 2;
     pub(super) const SHARD_PAGE: u8 = 3;
+    pub(super) const CONSUMER_PAGE: u8 = 4;
 }
 
 /// A place in a shard, as a client carries it from read to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShardIterator {
-    pub(crate) stream: StreamName,
+    pub(crate) stream: StreamKey,
     pub(crate) incarnation: StreamIncarnation,
     pub(crate) shard: ShardId,
     /// The next record to read.
@@ -45,17 +48,27 @@ pub(crate) struct ShardIterator {
 /// Where the next page of ListStreams begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamPageToken {
-    pub(crate) after: StreamName,
+    /// The last stream shown, and whose list it is.
+    pub(crate) after: StreamKey,
     pub(crate) minted: TimestampMs,
 }
 
 /// Where the next page of ListShards begins, and of which selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShardPageToken {
-    pub(crate) stream: StreamName,
+    pub(crate) stream: StreamKey,
     pub(crate) incarnation: StreamIncarnation,
     pub(crate) after: ShardId,
     pub(crate) filter: ShardFilter,
+    pub(crate) minted: TimestampMs,
+}
+
+/// Where the next page of ListStreamConsumers begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerPageToken {
+    pub(crate) stream: StreamKey,
+    pub(crate) incarnation: StreamIncarnation,
+    pub(crate) after: ConsumerName,
     pub(crate) minted: TimestampMs,
 }
 
@@ -94,6 +107,13 @@ impl TokenError {
             ),
         }
     }
+    /// As the listing operations tell that the stream of a token is gone, and another has its name.
+    pub(crate) fn of_earlier_stream(key: &StreamKey) -> ApiError {
+        ApiError::new(
+            Code::ExpiredNextToken,
+            format!("The NextToken is of an earlier stream named {}. List again without it.", key.name),
+        )
+    }
 }
 
 type Result<T> = std::result::Result<T, TokenError>;
@@ -115,7 +135,7 @@ impl Tokens {
 
     pub(crate) fn seal_iterator(&self, iterator: &ShardIterator) -> String {
         let mut token = TokenWriter::new(kind::SHARD_ITERATOR);
-        token.name(&iterator.stream);
+        token.stream(&iterator.stream);
         token.u64(iterator.incarnation.get());
         token.u32(iterator.shard.get());
         token.u64(iterator.index.get());
@@ -125,7 +145,7 @@ impl Tokens {
     }
     pub(crate) fn open_iterator(&self, text: &str, now: TimestampMs) -> Result<ShardIterator> {
         self.open(text, kind::SHARD_ITERATOR, |token| {
-            let stream = token.name()?;
+            let stream = token.stream()?;
             let incarnation = StreamIncarnation::new(token.u64()?);
             let (shard, index) = (token.shard()?, SequenceIndex::new(token.u64()?).ok()?);
             let minted = token.time()?;
@@ -137,20 +157,20 @@ impl Tokens {
 
     pub(crate) fn seal_stream_page(&self, page: &StreamPageToken) -> String {
         let mut token = TokenWriter::new(kind::STREAM_PAGE);
-        token.name(&page.after);
+        token.stream(&page.after);
         token.u64(page.minted.get());
         self.seal(token)
     }
     pub(crate) fn open_stream_page(&self, text: &str, now: TimestampMs) -> Result<StreamPageToken> {
         self.open(text, kind::STREAM_PAGE, |token| {
-            Some(StreamPageToken { after: token.name()?, minted: token.time()? })
+            Some(StreamPageToken { after: token.stream()?, minted: token.time()? })
         })
         .and_then(|page| fresh(page.minted, now).map(|()| page))
     }
 
     pub(crate) fn seal_shard_page(&self, page: &ShardPageToken) -> String {
         let mut token = TokenWriter::new(kind::SHARD_PAGE);
-        token.name(&page.stream);
+        token.stream(&page.stream);
         token.u64(page.incarnation.get());
         token.u32(page.after.get());
         let (filter, argument) = page.filter.to_stored();
@@ -161,10 +181,27 @@ impl Tokens {
     }
     pub(crate) fn open_shard_page(&self, text: &str, now: TimestampMs) -> Result<ShardPageToken> {
         self.open(text, kind::SHARD_PAGE, |token| {
-            let (stream, incarnation) = (token.name()?, StreamIncarnation::new(token.u64()?));
+            let (stream, incarnation) = (token.stream()?, StreamIncarnation::new(token.u64()?));
             let after = token.shard()?;
             let filter = ShardFilter::from_stored(token.u8()?, token.u64()?)?;
             Some(ShardPageToken { stream, incarnation, after, filter, minted: token.time()? })
+        })
+        .and_then(|page| fresh(page.minted, now).map(|()| page))
+    }
+
+    pub(crate) fn seal_consumer_page(&self, page: &ConsumerPageToken) -> String {
+        let mut token = TokenWriter::new(kind::CONSUMER_PAGE);
+        token.stream(&page.stream);
+        token.u64(page.incarnation.get());
+        token.name(page.after.as_str());
+        token.u64(page.minted.get());
+        self.seal(token)
+    }
+    pub(crate) fn open_consumer_page(&self, text: &str, now: TimestampMs) -> Result<ConsumerPageToken> {
+        self.open(text, kind::CONSUMER_PAGE, |token| {
+            let (stream, incarnation) = (token.stream()?, StreamIncarnation::new(token.u64()?));
+            let after = ConsumerName::new(token.name()?).ok()?;
+            Some(ConsumerPageToken { stream, incarnation, after, minted: token.time()? })
         })
         .and_then(|page| fresh(page.minted, now).map(|()| page))
     }
@@ -214,10 +251,13 @@ impl TokenWriter {
     fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
-    fn name(&mut self, name: &StreamName) {
-        let text = name.as_str();
-        self.u8(u8::try_from(text.len()).expect("a stream name has at most 128 bytes"));
+    fn name(&mut self, text: &str) {
+        self.u8(u8::try_from(text.len()).expect("a name has at most 128 bytes"));
         self.0.extend_from_slice(text.as_bytes());
+    }
+    fn stream(&mut self, key: &StreamKey) {
+        self.0.extend_from_slice(key.account.as_str().as_bytes());
+        self.name(key.name.as_str());
     }
 }
 
@@ -238,9 +278,17 @@ impl<'a> TokenReader<'a> {
     fn u64(&mut self) -> Option<u64> {
         self.bytes(8)?.try_into().ok().map(u64::from_be_bytes)
     }
-    fn name(&mut self) -> Option<StreamName> {
+    fn text(&mut self, length: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes(length)?).ok()
+    }
+    fn name(&mut self) -> Option<&'a str> {
         let length = usize::from(self.u8()?);
-        StreamName::new(std::str::from_utf8(self.bytes(length)?).ok()?).ok()
+        self.text(length)
+    }
+    fn stream(&mut self) -> Option<StreamKey> {
+        const ACCOUNT_BYTES: usize = 12;
+        let account = AccountId::new(self.text(ACCOUNT_BYTES)?).ok()?;
+        Some(StreamKey::new(account, StreamName::new(self.name()?).ok()?))
     }
     fn shard(&mut self) -> Option<ShardId> {
         ShardId::new(self.u32()?).ok()
@@ -298,7 +346,7 @@ mod tests {
 
     fn iterator(name: &str) -> ShardIterator {
         ShardIterator {
-            stream: StreamName::new(name).unwrap(),
+            stream: StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new(name).unwrap()),
             incarnation: StreamIncarnation::new(u64::MAX),
             shard: ShardId::new(i32::MAX as u32).unwrap(),
             index: SequenceIndex::MAX,
@@ -380,7 +428,7 @@ mod tests {
         #[test]
         fn page_tokens_open_as_they_were_sealed(stored in 0u8..6, argument in 0u64..1000, after in 0u32..1000) {
             let page = ShardPageToken {
-                stream: StreamName::new("s").unwrap(),
+                stream: iterator("s").stream,
                 incarnation: StreamIncarnation::new(3),
                 after: ShardId::new(after).unwrap(),
                 filter: ShardFilter::from_stored(stored, argument).unwrap(),

@@ -1,4 +1,4 @@
-//! The Kinesis HTTP front end: JSON 1.1 over `POST`, operation by `X-Amz-Target`.
+//! The Kinesis HTTP front end: JSON 1.1 and CBOR 1.1 over `POST`, operation by `X-Amz-Target`.
 //!
 //! What it is: the place where the Kinesis wire ends. Why: unmodified AWS SDKs, the KPL and the KCL talk to the broker
 //! through it. How a request lives:
@@ -8,7 +8,7 @@
 //!   └ codec   bytes → tree → typed shape (conversion errors)          typed shape → bytes
 //!      └ shape    the shapes, their constraints (validate)
 //!         └ operation   which handler
-//!            └ streams, shards, records    parse into nouns, one engine call, reply
+//!            └ streams, shards, records, …    address: which stream, and may the caller; one engine call; reply
 //! ```
 //!
 //! Tokens that clients hand back (shard iterators, page tokens) are self-contained: see `iterator`. Exceptions have one
@@ -16,30 +16,42 @@
 //!
 //! What it does not do: it keeps no state of its own about streams or records, and it binds no socket.
 
+mod account;
+mod address;
 mod body;
 mod codec;
+mod consumers;
 mod error;
+mod eventstream;
 mod http;
 mod iterator;
 mod listing;
 mod operation;
+mod policies;
 mod records;
+mod settings;
 mod shape;
 mod shards;
 mod streams;
+mod subscribe;
+mod tags;
 mod validate;
 
 #[cfg(test)]
 mod tests;
 
-use crate::auth::Caller;
+pub(crate) use error::{ApiError, Code};
+
+use crate::auth::{Gate, Verified};
 use axum::Router;
 use body::Budget;
-use error::ApiError;
 use iterator::Tokens;
+use operation::Operation;
 use std::sync::Arc;
-use tidemill_engine::{Engine, Stream};
-use tidemill_types::{AccountId, Region, StreamArn, StreamName, TimestampMs};
+use subscribe::Seats;
+use tidemill_engine::Engine;
+use tidemill_types::{AccountId, Region, StreamArn, StreamKey, TimestampMs};
+use tokio_util::sync::CancellationToken;
 
 /// What the Kinesis front end needs to answer: the engine, and the account and region it speaks for. Cheap to clone.
 #[derive(Clone)]
@@ -47,26 +59,33 @@ pub struct AwsState(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
-    account: AccountId,
-    region: Region,
+    gate: Gate,
     tokens: Tokens,
     budget: Budget,
+    seats: Seats,
+    /// Ends subscriptions.
+    stopping: CancellationToken,
 }
 
 impl AwsState {
-    /// A front end for `engine` whose streams belong to `account` in `region`.
+    /// A front end for `engine` in `region` that lets everyone pass; callers that name no account are of `account`.
     pub fn new(engine: Engine, account: AccountId, region: Region) -> Self {
+        Self::guarded(engine, Gate::open(account, region), CancellationToken::new())
+    }
+    /// A front end for `engine` behind a gate, whose subscriptions end when `stopping` says so.
+    pub(crate) fn guarded(engine: Engine, gate: Gate, stopping: CancellationToken) -> Self {
         let tokens = Tokens::new(engine.secret());
-        Self(Arc::new(Inner { engine, account, region, tokens, budget: Budget::default() }))
+        let (budget, seats) = (Budget::default(), Seats::default());
+        Self(Arc::new(Inner { engine, gate, tokens, budget, seats, stopping }))
+    }
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
-    pub(crate) fn account(&self) -> &AccountId {
-        &self.0.account
-    }
     pub(crate) fn region(&self) -> &Region {
-        &self.0.region
+        self.0.gate.region()
     }
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.0.tokens
@@ -74,24 +93,28 @@ impl AwsState {
     pub(crate) fn budget(&self) -> &Budget {
         &self.0.budget
     }
+    pub(crate) fn seats(&self) -> &Seats {
+        &self.0.seats
+    }
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
     pub(crate) fn now(&self) -> TimestampMs {
         self.0.engine.clock().now()
     }
-    /// The ARN of one of this broker's streams.
-    pub(crate) fn arn(&self, stream: &StreamName) -> StreamArn {
-        StreamArn { region: self.0.region.clone(), account: self.0.account.clone(), stream: stream.clone() }
-    }
-    /// The stream, or the exception that says it is not there.
-    pub(crate) fn stream(&self, name: &StreamName) -> Result<Stream, ApiError> {
-        self.engine().stream(name).map_err(|error| error::of_stream(&error, name, self.account()))
+    /// The ARN of a stream of any account.
+    pub(crate) fn arn(&self, key: &StreamKey) -> StreamArn {
+        StreamArn { region: self.region().clone(), account: key.account.clone(), stream: key.name.clone() }
     }
 }
 
 /// One authenticated call: what every handler receives beside its input.
 pub(crate) struct Call {
     pub(crate) state: AwsState,
-    /// Who calls. Handlers that authorize read it; none can be called without it.
-    pub(crate) caller: Caller,
+    /// Who calls. Handlers authorize by it; none can be called without it.
+    pub(crate) caller: Verified,
+    /// What it asks for, which is what it must be allowed to do.
+    pub(crate) operation: Operation,
 }
 
 /// The router of the Kinesis API. It answers every path and method, so mount it as the fallback of the listener.

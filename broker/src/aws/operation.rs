@@ -5,7 +5,8 @@ use super::codec::{Encoding, Node};
 use super::error::{ApiError, Code};
 use super::shape::{Input, Output};
 use super::validate::Check;
-use super::{records, shards, streams};
+use super::{account, consumers, policies, records, settings, shards, streams, subscribe, tags};
+use axum::body::Body;
 use std::future::Future;
 
 macro_rules! operations {
@@ -25,6 +26,10 @@ macro_rules! operations {
             /// The name in the model.
             pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name)),* }
+            }
+            /// What policies call it.
+            pub(crate) const fn action(self) -> &'static str {
+                match self { $(Self::$name => concat!("kinesis:", stringify!($name))),* }
             }
             #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
@@ -74,13 +79,21 @@ impl Target {
     }
 }
 
-/// Acts on a decoded, authenticated request and gives the body of the reply.
+/// What an operation answers with.
+pub(crate) enum Answer {
+    /// All of a reply, in the encoding of the request.
+    Whole(Vec<u8>),
+    /// Frames of an event stream, as they come.
+    Events(Body),
+}
+
+/// Acts on a decoded, authenticated request.
 pub(crate) async fn act(
     operation: Operation,
     call: Call,
     tree: Node<'_>,
     encoding: Encoding,
-) -> Result<Vec<u8>, ApiError> {
+) -> Result<Answer, ApiError> {
     tracing::debug!(operation = operation.name(), caller = %call.caller, "kinesis request");
     match operation {
         Operation::CreateStream => run(streams::create_stream, call, tree, encoding).await,
@@ -89,10 +102,58 @@ pub(crate) async fn act(
         Operation::DescribeStreamSummary => run(streams::describe_stream_summary, call, tree, encoding).await,
         Operation::ListStreams => run(streams::list_streams, call, tree, encoding).await,
         Operation::ListShards => run(shards::list_shards, call, tree, encoding).await,
+        Operation::SplitShard => run(shards::split_shard, call, tree, encoding).await,
+        Operation::MergeShards => run(shards::merge_shards, call, tree, encoding).await,
+        Operation::UpdateShardCount => run(shards::update_shard_count, call, tree, encoding).await,
         Operation::PutRecord => run(records::put_record, call, tree, encoding).await,
         Operation::PutRecords => run(records::put_records, call, tree, encoding).await,
         Operation::GetShardIterator => run(records::get_shard_iterator, call, tree, encoding).await,
         Operation::GetRecords => run(records::get_records, call, tree, encoding).await,
+        Operation::SubscribeToShard => {
+            subscribe::subscribe_to_shard(call, input(tree, encoding)?).await.map(Answer::Events)
+        }
+        Operation::RegisterStreamConsumer => {
+            run(consumers::register_stream_consumer, call, tree, encoding).await
+        }
+        Operation::DeregisterStreamConsumer => {
+            run(consumers::deregister_stream_consumer, call, tree, encoding).await
+        }
+        Operation::DescribeStreamConsumer => {
+            run(consumers::describe_stream_consumer, call, tree, encoding).await
+        }
+        Operation::ListStreamConsumers => run(consumers::list_stream_consumers, call, tree, encoding).await,
+        Operation::AddTagsToStream => run(tags::add_tags_to_stream, call, tree, encoding).await,
+        Operation::RemoveTagsFromStream => run(tags::remove_tags_from_stream, call, tree, encoding).await,
+        Operation::ListTagsForStream => run(tags::list_tags_for_stream, call, tree, encoding).await,
+        Operation::TagResource => run(tags::tag_resource, call, tree, encoding).await,
+        Operation::UntagResource => run(tags::untag_resource, call, tree, encoding).await,
+        Operation::ListTagsForResource => run(tags::list_tags_for_resource, call, tree, encoding).await,
+        Operation::IncreaseStreamRetentionPeriod => {
+            run(settings::increase_retention, call, tree, encoding).await
+        }
+        Operation::DecreaseStreamRetentionPeriod => {
+            run(settings::decrease_retention, call, tree, encoding).await
+        }
+        Operation::UpdateStreamMode => run(settings::update_mode, call, tree, encoding).await,
+        Operation::UpdateMaxRecordSize => run(settings::update_record_size, call, tree, encoding).await,
+        Operation::UpdateStreamWarmThroughput => {
+            run(settings::update_warm_throughput, call, tree, encoding).await
+        }
+        Operation::UpdateStreamRecordDistributionStrategy => {
+            run(settings::update_distribution, call, tree, encoding).await
+        }
+        Operation::EnableEnhancedMonitoring => run(settings::enable_monitoring, call, tree, encoding).await,
+        Operation::DisableEnhancedMonitoring => run(settings::disable_monitoring, call, tree, encoding).await,
+        Operation::StartStreamEncryption => run(settings::start_encryption, call, tree, encoding).await,
+        Operation::StopStreamEncryption => run(settings::stop_encryption, call, tree, encoding).await,
+        Operation::PutResourcePolicy => run(policies::put_resource_policy, call, tree, encoding).await,
+        Operation::GetResourcePolicy => run(policies::get_resource_policy, call, tree, encoding).await,
+        Operation::DeleteResourcePolicy => run(policies::delete_resource_policy, call, tree, encoding).await,
+        Operation::DescribeLimits => run(account::describe_limits, call, tree, encoding).await,
+        Operation::DescribeAccountSettings => {
+            run(account::describe_account_settings, call, tree, encoding).await
+        }
+        Operation::UpdateAccountSettings => run(account::update_account_settings, call, tree, encoding).await,
         other => Err(ApiError::new(
             Code::UnknownOperation,
             format!("{} is not offered by this version of tidemill.", other.name()),
@@ -100,23 +161,28 @@ pub(crate) async fn act(
     }
 }
 
-/// Converts, validates, handles, encodes: the same for every operation.
+/// Converts and validates: the same for every operation.
+fn input<I: Input>(tree: Node<'_>, encoding: Encoding) -> Result<I, ApiError> {
+    let input = I::read(&mut tree.into_fields(encoding)?)?;
+    Check::all(&input)?;
+    Ok(input)
+}
+
+/// Takes the input, handles, encodes: the same for every operation that answers at once.
 async fn run<I, O, F, H>(
     handler: H,
     call: Call,
     tree: Node<'_>,
     encoding: Encoding,
-) -> Result<Vec<u8>, ApiError>
+) -> Result<Answer, ApiError>
 where
     I: Input,
     O: Output,
     F: Future<Output = Result<O, ApiError>>,
     H: FnOnce(Call, I) -> F,
 {
-    let input = I::read(&mut tree.into_fields(encoding)?)?;
-    Check::all(&input)?;
-    let output = handler(call, input).await?;
-    Ok(encoding.encode(&output))
+    let output = handler(call, input(tree, encoding)?).await?;
+    Ok(Answer::Whole(encoding.encode(&output)))
 }
 
 #[cfg(test)]

@@ -1,24 +1,25 @@
 //! Putting records and reading them back.
 
+use super::Call;
+use super::address::{Opened, invalid};
 use super::error::{self, ApiError, Code, rate_exceeded, shard_gone};
-use super::iterator::ShardIterator;
+use super::iterator::{ShardIterator, TokenError};
 use super::shape::{
     ChildShard, GetRecordsInput, GetRecordsOutput, GetShardIteratorInput, GetShardIteratorOutput, GoOn,
     PutEntry, PutOutcome, PutRecordInput, PutRecordOutput, PutRecordsInput, PutRecordsOutput,
 };
-use super::validate::data_too_long;
-use super::{AwsState, Call};
-use tidemill_engine::{ErrorKind, NumberProblem, Placed, Stream};
-use tidemill_types::limits::{
-    GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX, PUT_RECORDS_BYTES_MAX, RECORD_BYTES_DEFAULT,
-};
+use super::shards::parse_shard;
+use super::validate::Violations;
+use bytes::Bytes;
+use tidemill_engine::{Distribution, ErrorKind, NumberProblem, Placed, Stream};
+use tidemill_types::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX, PUT_RECORDS_BYTES_MAX};
 use tidemill_types::{
-    AccountId, HashKey, PartitionKey, Position, Record, SequenceNumber, ShardId, StreamName, TimestampMs,
+    HashKey, PartitionKey, Position, Record, SequenceNumber, ShardId, StreamKey, TimestampMs,
 };
 
 type Result<T> = std::result::Result<T, ApiError>;
 
-fn unless_dry_run(dry_run: bool) -> Result<()> {
+pub(super) fn unless_dry_run(dry_run: bool) -> Result<()> {
     if dry_run {
         let message = "The request would have succeeded, but the DryRun flag is set.";
         return Err(ApiError::new(Code::DryRunOperation, message));
@@ -27,53 +28,59 @@ fn unless_dry_run(dry_run: bool) -> Result<()> {
 }
 
 pub(crate) async fn put_record(call: Call, input: PutRecordInput) -> Result<PutRecordOutput> {
-    let record = into_record(input.entry, "data")?;
-    let (name, stream) = input.stream.open(&call.state)?;
-    check_order(input.after.as_deref(), &stream, &name, &call.state)?;
+    let draft = Draft::of(input.entry)?;
+    let opened = input.stream.open(&call)?;
+    let rules = Rules::of(&opened.stream);
+    let record = rules.records(vec![draft], |_, member| member.to_owned())?.pop();
+    let record = record.ok_or_else(|| ApiError::bare(Code::InternalFailure))?;
+    check_order(input.after.as_deref(), &opened, call.state.now())?;
     unless_dry_run(input.dry_run)?;
-    let shard = stream.map().route(record.hash_key()).id;
-    let placed = stream.put(vec![record]).await.pop();
+    let shard = opened.stream.map().route(record.hash_key()).id;
+    let placed = opened.stream.put(vec![record]).await.pop();
     let placed = placed.ok_or_else(|| ApiError::bare(Code::InternalFailure))?;
-    placed.map(PutRecordOutput).map_err(|error| error::of_put(&error, shard, &name, call.state.account()))
+    let placed = placed.map_err(|error| error::of_put(&error, shard, &opened.key))?;
+    Ok(PutRecordOutput { placed, encrypted: rules.encrypted })
 }
 
 pub(crate) async fn put_records(call: Call, input: PutRecordsInput) -> Result<PutRecordsOutput> {
-    let entries = input.entries.unwrap_or_default().into_iter().enumerate();
-    let records = entries
-        .map(|(place, entry)| into_record(entry, &format!("records.{}.member.data", place + 1)))
-        .collect::<Result<Vec<Record>>>()?;
-    if records.iter().map(Record::counted_bytes).sum::<usize>() > PUT_RECORDS_BYTES_MAX {
+    let entries = input.entries.unwrap_or_default().into_iter();
+    let drafts = entries.map(Draft::of).collect::<Result<Vec<Draft>>>()?;
+    if drafts.iter().map(Draft::counted_bytes).sum::<usize>() > PUT_RECORDS_BYTES_MAX {
         let mib = PUT_RECORDS_BYTES_MAX / (1024 * 1024);
         return Err(ApiError::invalid(format!("Records size exceeds {mib} MB limit")));
     }
-    let (name, stream) = input.stream.open(&call.state)?;
+    let opened = input.stream.open(&call)?;
+    let rules = Rules::of(&opened.stream);
+    let records = rules.records(drafts, |place, member| format!("records.{}.member.{member}", place + 1))?;
     unless_dry_run(input.dry_run)?;
     let hashes: Vec<HashKey> = records.iter().map(Record::hash_key).collect();
-    let placed = stream.put(records).await;
-    outcomes(placed, &hashes, &stream, &name, call.state.account()).map(PutRecordsOutput)
+    let placed = opened.stream.put(records).await;
+    Ok(PutRecordsOutput { outcomes: outcomes(placed, &hashes, &opened)?, encrypted: rules.encrypted })
 }
 
-/// Entries fail alone, unless the stream went away under all of them.
+/// Entries fail alone, unless all fail for a reason that lies in the stream: it went away, or its key cannot be used.
 fn outcomes(
     placed: Vec<tidemill_engine::Result<Placed>>,
     hashes: &[HashKey],
-    stream: &Stream,
-    name: &StreamName,
-    account: &AccountId,
+    opened: &Opened,
 ) -> Result<Vec<PutOutcome>> {
-    let gone = |result: &tidemill_engine::Result<Placed>| {
-        result.as_ref().err().is_some_and(|error| error.kind() == ErrorKind::NotFound)
+    let map = opened.stream.map();
+    let of_stream = |result: &tidemill_engine::Result<Placed>| {
+        use ErrorKind::{KeyDenied, KeyNotFound, KeyUnusable, NotFound};
+        let kind = result.as_ref().err().map(tidemill_engine::Error::kind);
+        matches!(kind, Some(NotFound | KeyNotFound | KeyUnusable | KeyDenied))
     };
-    if placed.iter().all(gone) {
-        return Err(error::stream_not_found(name, account));
+    if let (Some(Err(error)), Some(hash), true) =
+        (placed.first(), hashes.first(), placed.iter().all(of_stream))
+    {
+        return Err(error::of_put(error, map.route(*hash).id, &opened.key));
     }
-    warn_of_failures(&placed, name);
-    let map = stream.map();
+    warn_of_failures(&placed, &opened.key);
     let outcome = |(result, hash): (tidemill_engine::Result<Placed>, &HashKey)| match result {
         Ok(placed) => PutOutcome::Placed(placed),
         Err(error) if error.kind() == ErrorKind::Throttled => PutOutcome::Failed {
             code: Code::ProvisionedThroughputExceeded.name(),
-            message: rate_exceeded(map.route(*hash).id, name, account),
+            message: rate_exceeded(map.route(*hash).id, &opened.key),
         },
         Err(_) => PutOutcome::Failed {
             code: Code::InternalFailure.name(),
@@ -84,47 +91,106 @@ fn outcomes(
 }
 
 /// One line for a request: on a full disk all its records fail for the same reason. Throttling is the client's matter.
-fn warn_of_failures(placed: &[tidemill_engine::Result<Placed>], name: &StreamName) {
+fn warn_of_failures(placed: &[tidemill_engine::Result<Placed>], key: &StreamKey) {
     let errors = placed.iter().filter_map(|result| result.as_ref().err());
     let mut failures = errors.filter(|error| error.kind() != ErrorKind::Throttled).peekable();
     if let Some(&first) = failures.peek() {
         let (records, kind) = (failures.count(), first.kind());
-        tracing::warn!(stream = %name, records, ?kind, error = %first, "records not put");
+        tracing::warn!(stream = %key.name, account = %key.account, records, ?kind, error = %first, "records not put");
     }
 }
 
-/// The record of an entry that passed validation; `path` names its data in messages.
-fn into_record(entry: PutEntry, path: &str) -> Result<Record> {
-    let invalid = |error: tidemill_types::Error| ApiError::invalid(error.to_string());
-    let data = entry.data.unwrap_or_default();
-    let key = PartitionKey::new(&entry.partition_key.unwrap_or_default()).map_err(invalid)?;
-    let room = RECORD_BYTES_DEFAULT - key.as_str().len();
-    if data.len() > room {
-        let max = if data.len() > RECORD_BYTES_DEFAULT { RECORD_BYTES_DEFAULT } else { room };
-        return Err(data_too_long(path, data.len(), max));
+/// An entry that passed validation, before its stream is known.
+struct Draft {
+    key: Option<PartitionKey>,
+    hash: Option<HashKey>,
+    data: Bytes,
+}
+
+impl Draft {
+    fn of(entry: PutEntry) -> Result<Self> {
+        let key = entry.partition_key.as_deref().map(PartitionKey::new).transpose().map_err(invalid)?;
+        let parse = |text: String| {
+            text.parse::<HashKey>().map_err(|_| {
+                ApiError::invalid(format!(
+                    "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {text}"
+                ))
+            })
+        };
+        let hash = entry.explicit_hash_key.map(parse).transpose()?;
+        Ok(Self { key, hash, data: entry.data.unwrap_or_default() })
     }
-    let record = Record::new(key, data).map_err(invalid)?;
-    let Some(text) = entry.explicit_hash_key else { return Ok(record) };
-    let hash = text.parse::<HashKey>().map_err(|_| {
-        ApiError::invalid(format!(
-            "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {text}"
-        ))
-    })?;
-    Ok(record.with_explicit_hash(hash))
+
+    fn key_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, |key| key.as_str().len())
+    }
+
+    fn counted_bytes(&self) -> usize {
+        self.data.len() + self.key_bytes()
+    }
+}
+
+/// What a stream demands of records, and does with them.
+struct Rules {
+    bytes_max: usize,
+    distribution: Distribution,
+    encrypted: bool,
+}
+
+impl Rules {
+    fn of(stream: &Stream) -> Self {
+        stream.with_settings(|settings| Self {
+            bytes_max: settings.record_kib_max as usize * 1024,
+            distribution: settings.distribution,
+            encrypted: settings.encryption.is_some(),
+        })
+    }
+
+    /// The records, if every draft keeps the rules; `path` names a member of a draft in messages.
+    fn records(&self, drafts: Vec<Draft>, path: impl Fn(usize, &str) -> String) -> Result<Vec<Record>> {
+        let mut violations = Violations::default();
+        for (place, draft) in drafts.iter().enumerate() {
+            if draft.key.is_none() && self.distribution != Distribution::Auto {
+                violations.missing(&path(place, "partitionKey"));
+            }
+            let room = self.bytes_max.saturating_sub(draft.key_bytes());
+            let length = draft.data.len();
+            if length > room {
+                let max = if length > self.bytes_max { self.bytes_max } else { room };
+                violations.data_too_long(&path(place, "data"), length, max);
+            }
+        }
+        violations.finish()?;
+        drafts.into_iter().map(|draft| self.record(draft)).collect()
+    }
+
+    /// A record without a partition key goes anywhere.
+    fn record(&self, draft: Draft) -> Result<Record> {
+        match (draft.key, draft.hash) {
+            (Some(key), hash) => {
+                let record = Record::new(key, draft.data).map_err(invalid)?;
+                Ok(hash.into_iter().fold(record, Record::with_explicit_hash))
+            }
+            (None, hash) => {
+                let place = hash.unwrap_or_else(|| HashKey::new(rand::random()));
+                Record::without_key(place, draft.data).map_err(invalid)
+            }
+        }
+    }
 }
 
 /// SequenceNumberForOrdering must be below the tip of its shard in this stream; then every later number is above it.
-fn check_order(after: Option<&str>, stream: &Stream, name: &StreamName, state: &AwsState) -> Result<()> {
+fn check_order(after: Option<&str>, opened: &Opened, now: TimestampMs) -> Result<()> {
     let Some(text) = after else { return Ok(()) };
     let ours = |number: &SequenceNumber| {
-        let past = number.time_s() <= state.now().seconds();
-        past && stream.check_number(number.shard(), number).is_ok()
+        let past = number.time_s() <= now.seconds();
+        past && opened.stream.check_number(number.shard(), number).is_ok()
     };
     match text.parse().ok().filter(ours) {
         Some(_) => Ok(()),
         None => Err(ApiError::invalid(format!(
-            "ExclusiveMinimumSequenceNumber {text} used in PutRecord on stream {name} under account {} is invalid.",
-            state.account()
+            "ExclusiveMinimumSequenceNumber {text} used in PutRecord on stream {} is invalid.",
+            opened.key
         ))),
     }
 }
@@ -134,27 +200,24 @@ pub(crate) async fn get_shard_iterator(
     input: GetShardIteratorInput,
 ) -> Result<GetShardIteratorOutput> {
     let (state, now) = (&call.state, call.state.now());
-    let name = input.stream.resolve(state)?;
-    let text = input.shard.as_deref().unwrap_or_default();
-    let shard: ShardId = text.parse().map_err(|_| error::shard_not_found(text, &name, state.account()))?;
-    let place = Place { shard, name: &name, account: state.account() };
+    let key = input.stream.key(&call)?;
+    let shard = parse_shard(input.shard.as_deref().unwrap_or_default(), &key)?;
+    let place = Place { shard, key: &key };
     let position = place.position(&input, now)?;
-    let stream =
-        state.engine().stream(&state.key(&name)).map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
+    let Opened { stream, .. } = call.open(key.clone(), |key| shard_gone(shard, key))?;
     place.check_number(&stream, position)?;
     let resolved = stream.resolve(shard, position).await;
-    let index = resolved.map_err(|e| error::of_shard(&e, shard, &name, state.account()))?;
+    let index = resolved.map_err(|error| error::of_shard(&error, shard, &key))?;
     unless_dry_run(input.dry_run)?;
-    let incarnation = stream.info().incarnation;
-    let iterator = ShardIterator { stream: name, incarnation, shard, index, minted: now };
+    let incarnation = stream.incarnation();
+    let iterator = ShardIterator { stream: key, incarnation, shard, index, minted: now };
     Ok(GetShardIteratorOutput(state.tokens().seal_iterator(&iterator)))
 }
 
 /// Where an iterator is asked for: the checks of GetShardIterator with their wordings.
 struct Place<'a> {
     shard: ShardId,
-    name: &'a StreamName,
-    account: &'a AccountId,
+    key: &'a StreamKey,
 }
 
 impl Place<'_> {
@@ -195,7 +258,7 @@ impl Place<'_> {
     fn check_number(&self, stream: &Stream, position: Position) -> Result<()> {
         let (Position::At(number) | Position::After(number)) = position else { return Ok(()) };
         if !stream.shards().iter().any(|shard| shard.id == self.shard) {
-            return Err(shard_gone(self.shard, self.name, self.account));
+            return Err(shard_gone(self.shard, self.key));
         }
         stream.check_number(self.shard, &number).map_err(|problem| match problem {
             NumberProblem::OtherShard(shard) => self.number_elsewhere(shard),
@@ -215,9 +278,8 @@ impl Place<'_> {
 
     fn number_invalid(&self, text: &str, ending: &str) -> ApiError {
         ApiError::invalid(format!(
-            "StartingSequenceNumber {text} used in GetShardIterator on shard {} in stream {} under account {} is \
-             invalid{ending}",
-            self.shard, self.name, self.account
+            "StartingSequenceNumber {text} used in GetShardIterator on shard {} in stream {} is invalid{ending}",
+            self.shard, self.key
         ))
     }
 }
@@ -240,11 +302,11 @@ pub(crate) async fn get_records(call: Call, input: GetRecordsInput) -> Result<Ge
     let (state, now) = (&call.state, call.state.now());
     let text = input.iterator.as_deref().unwrap_or_default();
     let from = state.tokens().open_iterator(text, now).map_err(|error| error.of_iterator(now))?;
-    let stream = open_iterated(state, &input, &from)?;
+    let stream = open_iterated(&call, &input, &from)?;
     unless_dry_run(input.dry_run)?;
     let limit = input.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(GET_RECORDS_MAX);
     let page = stream.read_records(from.shard, from.index, limit, GET_RECORDS_BYTES_MAX).await;
-    let page = page.map_err(|error| error::of_shard(&error, from.shard, &from.stream, state.account()))?;
+    let page = page.map_err(|error| error::of_shard(&error, from.shard, &from.stream))?;
     let go_on = match page.end {
         None => {
             let next = ShardIterator { index: page.next, minted: now, ..from };
@@ -256,15 +318,19 @@ pub(crate) async fn get_records(call: Call, input: GetRecordsInput) -> Result<Ge
 }
 
 /// The stream an iterator was made for, and no later one of the same name.
-fn open_iterated(state: &AwsState, input: &GetRecordsInput, from: &ShardIterator) -> Result<Stream> {
-    let addressed = input.stream.name.is_some() || input.stream.arn.is_some();
-    if addressed && input.stream.resolve(state)? != from.stream {
+fn open_iterated(call: &Call, input: &GetRecordsInput, from: &ShardIterator) -> Result<Stream> {
+    if input.stream.is_given() && input.stream.key(call)? != from.stream {
         return Err(ApiError::invalid("The ShardIterator is of another stream than StreamARN."));
     }
-    let gone = || shard_gone(from.shard, &from.stream, state.account());
-    match state.engine().stream(&state.key(&from.stream)) {
-        Ok(stream) if stream.info().incarnation == from.incarnation => Ok(stream),
-        Ok(_) => Err(gone()),
-        Err(error) => Err(error::of_shard(&error, from.shard, &from.stream, state.account())),
+    // of another account's stream an iterator says no more than that it is of no use
+    let ours = from.stream.account == *call.caller.account();
+    let absent = |key: &StreamKey| match ours {
+        true => shard_gone(from.shard, key),
+        false => TokenError::Invalid.of_iterator(from.minted),
+    };
+    let opened = call.open(from.stream.clone(), absent)?;
+    match opened.stream.incarnation() == from.incarnation {
+        true => Ok(opened.stream),
+        false => Err(shard_gone(from.shard, &opened.key)),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Pattern {
     HashKey,
     SequenceNumber,
     StreamArn,
+    ConsumerArn,
+    ResourceArn,
     StreamId,
 }
 
@@ -37,6 +39,10 @@ impl Pattern {
             Self::HashKey => r"0|([1-9]\d{0,38})",
             Self::SequenceNumber => r"0|([1-9]\d{0,128})",
             Self::StreamArn => r"arn:aws.*:kinesis:.*:\d{12}:stream/\S+",
+            Self::ConsumerArn => {
+                r"^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+"
+            }
+            Self::ResourceArn => r"arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+",
             Self::StreamId => "[a-z0-9]{20}-[a-z0-9]{3}",
         }
     }
@@ -53,7 +59,11 @@ impl Pattern {
             }
             Self::HashKey => canonical(39),
             Self::SequenceNumber => canonical(129),
-            Self::StreamArn => is_stream_arn(text),
+            Self::StreamArn => is_arn(text, ":stream/", is_resource),
+            Self::ConsumerArn => is_arn(text, "stream/", is_consumer),
+            Self::ResourceArn => {
+                ["stream/", "channel/", "queue/"].iter().any(|kind| is_arn(text, kind, is_resource))
+            }
             Self::StreamId => {
                 let dash = |(place, b): (usize, u8)| match place {
                     20 => b == b'-',
@@ -65,14 +75,35 @@ impl Pattern {
     }
 }
 
-fn is_stream_arn(text: &str) -> bool {
+fn is_name(text: &str) -> bool {
+    Pattern::Name.matches(text)
+}
+
+fn is_resource(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_whitespace)
+}
+
+/// `STREAM/consumer/NAME:SECONDS`.
+fn is_consumer(text: &str) -> bool {
+    let parts =
+        text.split_once("/consumer/").and_then(|(stream, rest)| Some((stream, rest.split_once(':')?)));
+    parts.is_some_and(|(stream, (name, seconds))| {
+        let digits = !seconds.is_empty() && seconds.bytes().all(|b| b.is_ascii_digit());
+        is_name(stream) && is_name(name) && digits
+    })
+}
+
+/// `arn:aws.*:kinesis:.*:\d{12}:`, then anything if `kind` does not begin with the colon, `kind` and a tail that fits.
+fn is_arn(text: &str, kind: &str, tail_fits: impl Fn(&str) -> bool) -> bool {
     let Some(rest) = text.strip_prefix("arn:aws") else { return false };
-    rest.match_indices(":stream/").any(|(at, found)| {
-        let (head, name) = (&rest[..at], &rest[at + found.len()..]);
-        let Some((before, account)) = head.rsplit_once(':') else { return false };
-        let account_fits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-        let name_fits = !name.is_empty() && !name.contains(char::is_whitespace);
-        account_fits && name_fits && before.contains(":kinesis:") && !before.contains('\n')
+    let is_account = |part: &str| part.len() == 12 && part.bytes().all(|b| b.is_ascii_digit());
+    rest.match_indices(kind).any(|(at, found)| {
+        let (head, tail) = (&rest[..at], &rest[at + found.len()..]);
+        let Some(service) = head.find(":kinesis:") else { return false };
+        let mut parts = head[service + ":kinesis:".len()..].split(':');
+        // the region may hold colons; with a leading colon in `kind` the account must come right before it
+        let account = if kind.starts_with(':') { parts.next_back() } else { parts.nth_back(1) };
+        account.is_some_and(is_account) && parts.next().is_some() && !head.contains('\n') && tail_fits(tail)
     })
 }
 
@@ -125,6 +156,9 @@ const fn one_of(values: &'static [&'static str]) -> TextRule {
 
 pub(crate) const STREAM_NAME: TextRule = text(Pattern::Name, 1, 128);
 pub(crate) const STREAM_ARN: TextRule = text(Pattern::StreamArn, 1, 2048);
+pub(crate) const CONSUMER_NAME: TextRule = text(Pattern::Name, 1, 128);
+pub(crate) const CONSUMER_ARN: TextRule = text(Pattern::ConsumerArn, 1, 2048);
+pub(crate) const RESOURCE_ARN: TextRule = text(Pattern::ResourceArn, 1, 2048);
 pub(crate) const STREAM_ID: TextRule = text(Pattern::StreamId, 1, 24);
 pub(crate) const SHARD_ID: TextRule = text(Pattern::Name, 1, 128);
 pub(crate) const HASH_KEY: TextRule = text(Pattern::HashKey, 0, usize::MAX);
@@ -132,6 +166,23 @@ pub(crate) const SEQUENCE_NUMBER: TextRule = text(Pattern::SequenceNumber, 0, us
 pub(crate) const PARTITION_KEY: TextRule = sized(1, 256);
 pub(crate) const SHARD_ITERATOR: TextRule = sized(1, 512);
 pub(crate) const NEXT_TOKEN: TextRule = sized(1, 1_048_576);
+pub(crate) const KEY_ID: TextRule = sized(1, 2048);
+pub(crate) const TAG_KEY: TextRule = sized(1, 128);
+pub(crate) const TAG_VALUE: TextRule = sized(0, 256);
+pub(crate) const ANY_TEXT: TextRule = sized(0, usize::MAX);
+pub(crate) const ENCRYPTION_TYPE: TextRule = one_of(&["KMS", "NONE"]);
+pub(crate) const SCALING_TYPE: TextRule = one_of(&["UNIFORM_SCALING"]);
+pub(crate) const COMMITMENT_STATUS: TextRule = one_of(&["ENABLED", "DISABLED"]);
+pub(crate) const METRIC_NAME: TextRule = one_of(&[
+    "IncomingBytes",
+    "IncomingRecords",
+    "OutgoingBytes",
+    "OutgoingRecords",
+    "WriteProvisionedThroughputExceeded",
+    "ReadProvisionedThroughputExceeded",
+    "IteratorAgeMilliseconds",
+    "ALL",
+]);
 pub(crate) const STREAM_MODE: TextRule = one_of(&["PROVISIONED", "ON_DEMAND"]);
 pub(crate) const RECORD_DISTRIBUTION: TextRule = one_of(&["AUTO", "USER_PARTITION_KEY"]);
 pub(crate) const ITERATOR_TYPE: TextRule =
@@ -153,6 +204,7 @@ enum Place {
 }
 
 /// Collects violations over one request.
+#[derive(Default)]
 pub(crate) struct Check {
     within: Vec<Place>,
     violations: Vec<String>,
@@ -161,7 +213,7 @@ pub(crate) struct Check {
 impl Check {
     /// Checks a whole request; the error lists every violation, up to ten.
     pub(crate) fn all(input: &impl Input) -> Result<(), ApiError> {
-        let mut check = Self { within: Vec::new(), violations: Vec::new() };
+        let mut check = Self::default();
         input.check(&mut check);
         check.finish()
     }
@@ -197,7 +249,7 @@ impl Check {
     }
 
     /// That a member is there.
-    pub(crate) fn presence(&mut self, member: &'static str, presence: Presence, present: bool) {
+    pub(crate) fn presence(&mut self, member: &str, presence: Presence, present: bool) {
         if presence == Presence::Required && !present {
             self.violation(member, None, "Member must not be null");
         }
@@ -247,8 +299,7 @@ impl Check {
     pub(crate) fn blob(&mut self, member: &'static str, length: Option<usize>, max: usize) {
         self.presence(member, Presence::Required, length.is_some());
         let Some(length) = length else { return };
-        let shown = format!("java.nio.HeapByteBuffer[pos=0 lim={length} cap={length}]");
-        self.length(member, &shown, length, (0, max));
+        self.length(member, &shown_bytes(length), length, (0, max));
     }
 
     /// A list of structures of the class `class`, each checked by `item`.
@@ -360,12 +411,26 @@ fn shown_list(open: char, values: impl Iterator<Item = impl Display>, close: cha
     shown
 }
 
-/// That the data of a record is longer than its stream allows; `path` names the member.
-pub(crate) fn data_too_long(path: &str, length: usize, max: usize) -> ApiError {
-    let shown = format!("java.nio.HeapByteBuffer[pos=0 lim={length} cap={length}]");
-    let mut check = Check { within: Vec::new(), violations: Vec::new() };
-    check.violation(path, Some(&shown), format!("Member must have length less than or equal to {max}"));
-    check.finish().expect_err("a violation was just recorded")
+/// What only a stream's settings can tell of the members of a request, in the same words.
+#[derive(Default)]
+pub(crate) struct Violations(Check);
+
+impl Violations {
+    /// That a member is not there; `path` names it.
+    pub(crate) fn missing(&mut self, path: &str) {
+        self.0.presence(path, Presence::Required, false);
+    }
+    /// That the data of a record is longer than its stream allows.
+    pub(crate) fn data_too_long(&mut self, path: &str, length: usize, max: usize) {
+        self.0.length(path, &shown_bytes(length), length, (0, max));
+    }
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
+        self.0.finish()
+    }
+}
+
+fn shown_bytes(length: usize) -> String {
+    format!("java.nio.HeapByteBuffer[pos=0 lim={length} cap={length}]")
 }
 
 #[cfg(test)]
@@ -374,7 +439,7 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_texts_as_the_model_writes_them() {
-        let cases: [(Pattern, &[&str], &[&str]); 5] = [
+        let cases: [(Pattern, &[&str], &[&str]); 7] = [
             (Pattern::Name, &["a", "A_b-c.9"], &["", "a b", "é"]),
             (
                 Pattern::HashKey,
@@ -399,6 +464,29 @@ mod tests {
                     "arn:aws:kinesis:r:123456789012:stream/",
                 ],
             ),
+            (
+                Pattern::ConsumerArn,
+                &["arn:aws:kinesis:us-east-1:123456789012:stream/s.1/consumer/c:17"],
+                &[
+                    "arn:aws:kinesis:us-east-1:123456789012:stream/s/consumer/c",
+                    "arn:aws:kinesis:us-east-1:123456789012:stream/s/consumer/c:",
+                    "arn:aws:kinesis:us-east-1:1234:stream/s/consumer/c:17",
+                    "arn:aws:kinesis:us-east-1:123456789012:stream/s",
+                ],
+            ),
+            (
+                Pattern::ResourceArn,
+                &[
+                    "arn:aws:kinesis:us-east-1:123456789012:stream/s",
+                    "arn:aws:kinesis:us-east-1:123456789012:stream/s/consumer/c:17",
+                    "arn:aws:kinesis:us-east-1:123456789012:queue/q",
+                ],
+                &[
+                    "arn:aws:kinesis:us-east-1:123456789012:topic/t",
+                    "stream/s",
+                    "arn:aws:kinesis:r:1:stream/s",
+                ],
+            ),
             (Pattern::StreamId, &["abcdefghij0123456789-a1b"], &["abcdefghij0123456789_a1b", "a-b", ""]),
         ];
         for (pattern, good, bad) in cases {
@@ -415,7 +503,7 @@ mod tests {
     }
 
     fn told(judge: impl Fn(&mut Check)) -> String {
-        let mut check = Check { within: Vec::new(), violations: Vec::new() };
+        let mut check = Check::default();
         judge(&mut check);
         check.finish().map_or_else(|error| error.message().to_owned(), |()| String::new())
     }
@@ -472,7 +560,7 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_in_messages() {
-        let mut check = Check { within: Vec::new(), violations: Vec::new() };
+        let mut check = Check::default();
         check.text("partitionKey", Presence::Required, Some(&"k".repeat(1 << 20)), &PARTITION_KEY);
         assert!(check.finish().unwrap_err().message().len() < 2000);
     }

@@ -78,6 +78,11 @@ impl Members<'_> {
             Encoding::Cbor => self.sink.cbor(|cbor| cbor.tag(TIME)?.u64(ms).map(drop)),
         }
     }
+    pub(crate) fn timestamp_if(&mut self, name: &'static str, value: Option<TimestampMs>) {
+        if let Some(value) = value {
+            self.timestamp(name, value);
+        }
+    }
     pub(crate) fn blob(&mut self, name: &'static str, value: &[u8]) {
         self.name(name);
         match self.sink.encoding {

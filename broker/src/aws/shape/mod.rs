@@ -3,17 +3,31 @@
 //!
 //! Members hold what was sent, converted but not yet judged: `validate` judges, handlers turn them into nouns.
 
+mod account;
+mod consumers;
+mod policies;
 mod records;
+mod settings;
 mod shards;
 mod streams;
+mod subscribe;
+mod tags;
 
+pub(crate) use account::*;
+pub(crate) use consumers::*;
+pub(crate) use policies::*;
 pub(crate) use records::*;
+pub(crate) use settings::*;
 pub(crate) use shards::*;
 pub(crate) use streams::*;
+pub(crate) use subscribe::*;
+pub(crate) use tags::*;
 
 use super::codec::{Fields, Members};
 use super::error::ApiError;
-use super::validate::{Check, Presence, STREAM_ARN, STREAM_ID, STREAM_NAME};
+use super::validate::{
+    CONSUMER_ARN, CONSUMER_NAME, Check, Presence, RESOURCE_ARN, STREAM_ARN, STREAM_ID, STREAM_NAME,
+};
 
 /// A request.
 pub(crate) trait Input: Sized {
@@ -53,15 +67,61 @@ pub(crate) struct Address {
 
 impl Address {
     fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self { name: fields.text("StreamName")?, ..Self::read_arn(fields)? })
+    }
+    /// For operations that take no name.
+    fn read_arn(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self { name: None, arn: fields.text("StreamARN")?, id: fields.text("StreamId")? })
+    }
+    fn check(&self, check: &mut Check) {
+        check.text("streamName", Presence::Optional, self.name.as_deref(), &STREAM_NAME);
+        self.check_arn(check, Presence::Optional);
+    }
+    fn check_arn(&self, check: &mut Check, presence: Presence) {
+        check.text("streamARN", presence, self.arn.as_deref(), &STREAM_ARN);
+        check.text("streamId", Presence::Optional, self.id.as_deref(), &STREAM_ID);
+    }
+}
+
+/// Which consumer is meant: by its ARN, by its name and the ARN of its stream, or both.
+#[derive(Debug)]
+pub(crate) struct ConsumerAddress {
+    pub(crate) stream: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) arn: Option<String>,
+    id: Option<String>,
+}
+
+impl ConsumerAddress {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
         Ok(Self {
-            name: fields.text("StreamName")?,
-            arn: fields.text("StreamARN")?,
+            stream: fields.text("StreamARN")?,
+            name: fields.text("ConsumerName")?,
+            arn: fields.text("ConsumerARN")?,
             id: fields.text("StreamId")?,
         })
     }
     fn check(&self, check: &mut Check) {
-        check.text("streamName", Presence::Optional, self.name.as_deref(), &STREAM_NAME);
-        check.text("streamARN", Presence::Optional, self.arn.as_deref(), &STREAM_ARN);
+        check.text("streamARN", Presence::Optional, self.stream.as_deref(), &STREAM_ARN);
+        check.text("consumerName", Presence::Optional, self.name.as_deref(), &CONSUMER_NAME);
+        check.text("consumerARN", Presence::Optional, self.arn.as_deref(), &CONSUMER_ARN);
+        check.text("streamId", Presence::Optional, self.id.as_deref(), &STREAM_ID);
+    }
+}
+
+/// Which stream or consumer is meant, by its ARN.
+#[derive(Debug)]
+pub(crate) struct ResourceAddress {
+    pub(crate) arn: Option<String>,
+    id: Option<String>,
+}
+
+impl ResourceAddress {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self { arn: fields.text("ResourceARN")?, id: fields.text("StreamId")? })
+    }
+    fn check(&self, check: &mut Check) {
+        check.text("resourceARN", Presence::Required, self.arn.as_deref(), &RESOURCE_ARN);
         check.text("streamId", Presence::Optional, self.id.as_deref(), &STREAM_ID);
     }
 }

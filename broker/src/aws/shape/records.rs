@@ -28,7 +28,8 @@ impl PutEntry {
         })
     }
     fn check(&self, check: &mut Check) {
-        check.text("partitionKey", Presence::Required, self.partition_key.as_deref(), &PARTITION_KEY);
+        // whether it may be absent depends on the stream
+        check.text("partitionKey", Presence::Optional, self.partition_key.as_deref(), &PARTITION_KEY);
         check.text("explicitHashKey", Presence::Optional, self.explicit_hash_key.as_deref(), &HASH_KEY);
         check.blob("data", self.data.as_ref().map(Bytes::len), RECORD_DATA_BYTES_MAX);
     }
@@ -58,12 +59,20 @@ impl Input for PutRecordInput {
     }
 }
 
-pub(crate) struct PutRecordOutput(pub(crate) Placed);
+/// How records are kept.
+fn encryption_type(encrypted: bool) -> &'static str {
+    if encrypted { "KMS" } else { "NONE" }
+}
+
+pub(crate) struct PutRecordOutput {
+    pub(crate) placed: Placed,
+    pub(crate) encrypted: bool,
+}
 
 impl Output for PutRecordOutput {
     fn write(&self, members: &mut Members<'_>) {
-        write_placed(&self.0, members);
-        members.text("EncryptionType", "NONE");
+        write_placed(&self.placed, members);
+        members.text("EncryptionType", encryption_type(self.encrypted));
     }
 }
 
@@ -115,17 +124,20 @@ impl Output for PutOutcome {
     }
 }
 
-pub(crate) struct PutRecordsOutput(pub(crate) Vec<PutOutcome>);
+pub(crate) struct PutRecordsOutput {
+    pub(crate) outcomes: Vec<PutOutcome>,
+    pub(crate) encrypted: bool,
+}
 
 impl Output for PutRecordsOutput {
     fn write(&self, members: &mut Members<'_>) {
-        let failed = self.0.iter().filter(|outcome| matches!(outcome, PutOutcome::Failed { .. })).count();
-        members.integer("FailedRecordCount", failed as u64);
-        members.structures("Records", &self.0);
-        members.text("EncryptionType", "NONE");
+        let failed = self.outcomes.iter().filter(|outcome| matches!(outcome, PutOutcome::Failed { .. }));
+        members.integer("FailedRecordCount", failed.count() as u64);
+        members.structures("Records", &self.outcomes);
+        members.text("EncryptionType", encryption_type(self.encrypted));
     }
     fn size_hint(&self) -> usize {
-        128 * (self.0.len() + 1)
+        128 * (self.outcomes.len() + 1)
     }
 }
 
@@ -178,14 +190,14 @@ impl Input for GetRecordsInput {
         Ok(Self {
             limit: fields.integer("Limit")?,
             iterator: fields.text("ShardIterator")?,
-            stream: Address::read(fields)?,
+            stream: Address::read_arn(fields)?,
             dry_run: fields.boolean("DryRun")?.unwrap_or(false),
         })
     }
     fn check(&self, check: &mut Check) {
         check.integer("limit", Presence::Optional, self.limit, (1, GET_RECORDS_MAX as i32));
         check.text("shardIterator", Presence::Required, self.iterator.as_deref(), &SHARD_ITERATOR);
-        self.stream.check(check);
+        self.stream.check_arn(check, Presence::Optional);
     }
 }
 
@@ -194,7 +206,12 @@ impl Output for ReadRecord {
         members.id("SequenceNumber", self.number);
         members.timestamp("ApproximateArrivalTimestamp", self.arrival);
         members.blob("Data", &self.data);
-        members.text("PartitionKey", &self.key);
+        if !self.key.is_empty() {
+            members.text("PartitionKey", &self.key);
+        }
+        if self.encrypted {
+            members.text("EncryptionType", encryption_type(true));
+        }
     }
 }
 
@@ -272,14 +289,15 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_written_with_its_arrival_in_seconds() {
+    fn a_record_is_written_with_its_arrival_in_seconds_and_how_it_is_kept() {
         let arrival = TimestampMs::new(1_700_000_000_123);
         let (shard, index) = (ShardId::new(3).unwrap(), SequenceIndex::new(1).unwrap());
         let number =
             tidemill_types::SequenceNumber::new(TimestampMs::new(1_700_000_000_000), shard, index, arrival);
-        let record = ReadRecord { number, arrival, key: "a".into(), data: Bytes::from_static(b"hi") };
+        let record =
+            ReadRecord { number, arrival, key: "a".into(), data: Bytes::from_static(b"hi"), encrypted: true };
         let expected = format!(
-            r#"{{"SequenceNumber":"{number}","ApproximateArrivalTimestamp":1700000000.123,"Data":"aGk=","PartitionKey":"a"}}"#
+            r#"{{"SequenceNumber":"{number}","ApproximateArrivalTimestamp":1700000000.123,"Data":"aGk=","PartitionKey":"a","EncryptionType":"KMS"}}"#
         );
         assert_eq!(String::from_utf8(Encoding::Json.encode(&record)).unwrap(), expected);
     }

@@ -1,10 +1,13 @@
-//! Shapes of ListShards, and how a shard looks in every reply.
+//! Shapes of ListShards and of the operations that reshard, and how a shard looks in every reply.
 
 use super::{Address, Input, Output};
 use crate::aws::codec::{Fields, Members};
 use crate::aws::error::ApiError;
-use crate::aws::validate::{Check, NEXT_TOKEN, Presence, SHARD_FILTER_TYPE, SHARD_ID};
-use tidemill_types::{HashKeyRange, Shard, ShardId, TimestampMs};
+use crate::aws::validate::{
+    Check, HASH_KEY, NEXT_TOKEN, Presence, SCALING_TYPE, SHARD_FILTER_TYPE, SHARD_ID,
+};
+use tidemill_engine::Scaled;
+use tidemill_types::{HashKeyRange, Shard, ShardId, StreamArn, TimestampMs};
 
 pub(crate) struct ShardFilterInput {
     pub(crate) kind: Option<String>,
@@ -67,6 +70,83 @@ impl Output for ListShardsOutput {
     }
     fn size_hint(&self) -> usize {
         384 * (self.shards.len() + 1)
+    }
+}
+
+pub(crate) struct SplitShardInput {
+    pub(crate) stream: Address,
+    pub(crate) shard: Option<String>,
+    pub(crate) at: Option<String>,
+}
+
+impl Input for SplitShardInput {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            at: fields.text("NewStartingHashKey")?,
+            stream: Address::read(fields)?,
+            shard: fields.text("ShardToSplit")?,
+        })
+    }
+    fn check(&self, check: &mut Check) {
+        check.text("newStartingHashKey", Presence::Required, self.at.as_deref(), &HASH_KEY);
+        self.stream.check(check);
+        check.text("shardToSplit", Presence::Required, self.shard.as_deref(), &SHARD_ID);
+    }
+}
+
+pub(crate) struct MergeShardsInput {
+    pub(crate) stream: Address,
+    pub(crate) shard: Option<String>,
+    pub(crate) adjacent: Option<String>,
+}
+
+impl Input for MergeShardsInput {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            shard: fields.text("ShardToMerge")?,
+            adjacent: fields.text("AdjacentShardToMerge")?,
+            stream: Address::read(fields)?,
+        })
+    }
+    fn check(&self, check: &mut Check) {
+        check.text("shardToMerge", Presence::Required, self.shard.as_deref(), &SHARD_ID);
+        check.text("adjacentShardToMerge", Presence::Required, self.adjacent.as_deref(), &SHARD_ID);
+        self.stream.check(check);
+    }
+}
+
+pub(crate) struct UpdateShardCountInput {
+    pub(crate) stream: Address,
+    pub(crate) target: Option<i32>,
+    pub(crate) scaling: Option<String>,
+}
+
+impl Input for UpdateShardCountInput {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            scaling: fields.text("ScalingType")?,
+            target: fields.integer("TargetShardCount")?,
+            stream: Address::read(fields)?,
+        })
+    }
+    fn check(&self, check: &mut Check) {
+        check.text("scalingType", Presence::Required, self.scaling.as_deref(), &SCALING_TYPE);
+        check.integer("targetShardCount", Presence::Required, self.target, (1, i32::MAX));
+        self.stream.check(check);
+    }
+}
+
+pub(crate) struct UpdateShardCountOutput {
+    pub(crate) arn: StreamArn,
+    pub(crate) scaled: Scaled,
+}
+
+impl Output for UpdateShardCountOutput {
+    fn write(&self, members: &mut Members<'_>) {
+        members.id("StreamName", &self.arn.stream);
+        members.integer("CurrentShardCount", self.scaled.before.into());
+        members.integer("TargetShardCount", self.scaled.after.into());
+        members.id("StreamARN", &self.arn);
     }
 }
 

@@ -1,24 +1,47 @@
 //! Shapes of CreateStream, DeleteStream, DescribeStream, DescribeStreamSummary and ListStreams.
 
-use super::{Address, Input, Output};
+use super::{Address, Input, Output, WarmThroughput};
 use crate::aws::codec::{Fields, Members};
 use crate::aws::error::ApiError;
 use crate::aws::validate::{
-    Check, NEXT_TOKEN, Presence, RECORD_DISTRIBUTION, SHARD_ID, STREAM_MODE, STREAM_NAME,
+    Check, NEXT_TOKEN, Presence, RECORD_DISTRIBUTION, SHARD_ID, STREAM_MODE, STREAM_NAME, TAG_KEY, TAG_VALUE,
 };
-use tidemill_engine::StreamInfo;
-use tidemill_types::limits::RECORD_BYTES_DEFAULT;
+use tidemill_engine::{Distribution, MetricSet, StreamInfo, StreamMode, Tags};
 use tidemill_types::{Shard, StreamArn};
 
 pub(crate) struct StreamModeDetails {
     pub(crate) mode: Option<String>,
 }
 
+impl StreamModeDetails {
+    pub(super) fn read(mut fields: Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self { mode: fields.text("StreamMode")? })
+    }
+    pub(super) fn check(&self, check: &mut Check) {
+        check.text("streamMode", Presence::Required, self.mode.as_deref(), &STREAM_MODE);
+    }
+    /// The mode meant, in a request that passed validation.
+    pub(crate) fn mode(&self) -> StreamMode {
+        match self.mode.as_deref() {
+            Some("ON_DEMAND") => StreamMode::OnDemand,
+            _ => StreamMode::Provisioned,
+        }
+    }
+}
+
+/// The distribution meant, in a request that passed validation.
+pub(crate) fn distribution(text: Option<&str>) -> Distribution {
+    match text {
+        Some("AUTO") => Distribution::Auto,
+        _ => Distribution::PartitionKey,
+    }
+}
+
 pub(crate) struct CreateStreamInput {
     pub(crate) name: Option<String>,
     pub(crate) shard_count: Option<i32>,
     pub(crate) mode: Option<StreamModeDetails>,
-    pub(crate) tags: Option<usize>,
+    pub(crate) tags: Option<Tags>,
     pub(crate) warm_throughput: Option<i32>,
     pub(crate) record_kib_max: Option<i32>,
     pub(crate) distribution: Option<String>,
@@ -26,14 +49,11 @@ pub(crate) struct CreateStreamInput {
 
 impl Input for CreateStreamInput {
     fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
-        let mode = fields.structure("StreamModeDetails")?;
         Ok(Self {
             shard_count: fields.integer("ShardCount")?,
             name: fields.text("StreamName")?,
-            mode: mode
-                .map(|mut f| f.text("StreamMode").map(|mode| StreamModeDetails { mode }))
-                .transpose()?,
-            tags: fields.text_map("Tags")?.map(|tags| tags.len()),
+            mode: fields.structure("StreamModeDetails")?.map(StreamModeDetails::read).transpose()?,
+            tags: fields.text_map("Tags")?,
             warm_throughput: fields.integer("WarmThroughputMiBps")?,
             record_kib_max: fields.integer("MaxRecordSizeInKiB")?,
             distribution: fields.text("RecordDistributionStrategy")?,
@@ -42,9 +62,8 @@ impl Input for CreateStreamInput {
     fn check(&self, check: &mut Check) {
         check.integer("shardCount", Presence::Optional, self.shard_count, (1, i32::MAX));
         check.text("streamName", Presence::Required, self.name.as_deref(), &STREAM_NAME);
-        check.structure("streamModeDetails", self.mode.as_ref(), |details, check| {
-            check.text("streamMode", Presence::Required, details.mode.as_deref(), &STREAM_MODE);
-        });
+        check.structure("streamModeDetails", self.mode.as_ref(), StreamModeDetails::check);
+        check.text_map("tags", Presence::Optional, self.tags.as_ref(), (1, 200), (&TAG_KEY, &TAG_VALUE));
         check.integer("warmThroughputMiBps", Presence::Optional, self.warm_throughput, (0, i32::MAX));
         check.integer("maxRecordSizeInKiB", Presence::Optional, self.record_kib_max, (1024, 10_240));
         let distribution = self.distribution.as_deref();
@@ -52,15 +71,17 @@ impl Input for CreateStreamInput {
     }
 }
 
-/// EnforceConsumerDeletion is read for its kind and changes nothing: no stream has registered consumers yet.
 pub(crate) struct DeleteStreamInput {
     pub(crate) stream: Address,
+    pub(crate) with_consumers: bool,
 }
 
 impl Input for DeleteStreamInput {
     fn read(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
-        fields.boolean("EnforceConsumerDeletion")?;
-        Ok(Self { stream: Address::read(fields)? })
+        Ok(Self {
+            with_consumers: fields.boolean("EnforceConsumerDeletion")?.unwrap_or(false),
+            stream: Address::read(fields)?,
+        })
     }
     fn check(&self, check: &mut Check) {
         self.stream.check(check);
@@ -122,21 +143,23 @@ impl Input for ListStreamsInput {
     }
 }
 
-/// Every stream is made with a given number of shards, and is ready as soon as it is made.
-struct Provisioned;
+struct ModeDetails(StreamMode);
 
-impl Output for Provisioned {
+impl Output for ModeDetails {
     fn write(&self, members: &mut Members<'_>) {
-        members.text("StreamMode", "PROVISIONED");
+        let mode = match self.0 {
+            StreamMode::Provisioned => "PROVISIONED",
+            StreamMode::OnDemand => "ON_DEMAND",
+        };
+        members.text("StreamMode", mode);
     }
 }
 
-/// Shard-level metrics that were switched on: none.
-struct NoMetrics;
+struct EnhancedMetrics(MetricSet);
 
-impl Output for NoMetrics {
+impl Output for EnhancedMetrics {
     fn write(&self, members: &mut Members<'_>) {
-        members.ids("ShardLevelMetrics", [0u8; 0]);
+        members.ids("ShardLevelMetrics", self.0.names());
     }
 }
 
@@ -147,20 +170,28 @@ pub(crate) struct Described {
 }
 
 impl Output for Described {
+    /// A change is done when its call returns, so a stream is always ready.
     fn write(&self, members: &mut Members<'_>) {
         members.id("StreamName", &self.info.key.name);
         members.id("StreamARN", &self.arn);
         members.text("StreamStatus", "ACTIVE");
-        members.structure("StreamModeDetails", &Provisioned);
+        members.structure("StreamModeDetails", &ModeDetails(self.info.settings.mode));
         members.timestamp("StreamCreationTimestamp", self.info.created);
     }
 }
 
 impl Described {
     fn write_settings(&self, members: &mut Members<'_>) {
-        members.integer("RetentionPeriodHours", self.info.settings.retention_hours.into());
-        members.structures("EnhancedMonitoring", &[NoMetrics]);
-        members.text("EncryptionType", "NONE");
+        let settings = &self.info.settings;
+        members.integer("RetentionPeriodHours", settings.retention_hours.into());
+        members.structures("EnhancedMonitoring", &[EnhancedMetrics(settings.monitoring)]);
+        match &settings.encryption {
+            None => members.text("EncryptionType", "NONE"),
+            Some(encryption) => {
+                members.text("EncryptionType", "KMS");
+                members.text("KeyId", &encryption.key_id);
+            }
+        }
     }
 }
 
@@ -204,9 +235,21 @@ impl Output for StreamDescriptionSummary<'_> {
     fn write(&self, members: &mut Members<'_>) {
         self.0.write(members);
         self.0.write_settings(members);
+        let settings = &self.0.info.settings;
         members.integer("OpenShardCount", self.0.info.open_shards.into());
-        members.integer("ConsumerCount", 0);
-        members.integer("MaxRecordSizeInKiB", (RECORD_BYTES_DEFAULT / 1024) as u64);
+        members.integer("ConsumerCount", self.0.info.consumers.into());
+        if let Some(mibps) = settings.warm_mibps {
+            members.structure("WarmThroughput", &WarmThroughput(mibps));
+        }
+        members.integer("MaxRecordSizeInKiB", settings.record_kib_max.into());
+        let distribution = match settings.distribution {
+            Distribution::PartitionKey => "USER_PARTITION_KEY",
+            Distribution::Auto => "AUTO",
+        };
+        members.text("RecordDistributionStrategy", distribution);
+        // there are no channels and no queues
+        members.integer("ChannelCount", 0);
+        members.integer("QueueCount", 0);
     }
 }
 

@@ -91,7 +91,7 @@ async fn errors_come_in_the_encoding_of_the_request() {
     let reply = refused(&kinesis, "DescribeStream", number, "SerializationException").await;
     assert!(holds(&reply, b"\x67Message"));
     let reply = refused(&kinesis, "PutRecord", b"\xbf\xff", "ValidationException").await;
-    assert!(holds(&reply, b"Value null at 'partitionKey' failed"));
+    assert!(holds(&reply, b"Value null at 'data' failed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

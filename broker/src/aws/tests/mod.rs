@@ -1,9 +1,17 @@
 //! The Kinesis API as raw HTTP through the router, on a real engine in a temporary directory.
 
+mod account;
+mod accounts;
 mod cbor;
+mod consumers;
 mod idle;
+mod policies;
 mod reading;
+mod resharding;
+mod settings;
 mod streams;
+mod subscribing;
+mod tags;
 mod validation;
 mod wire;
 mod writing;
@@ -21,6 +29,8 @@ use tower::ServiceExt;
 
 /// The time at which every test begins: 2023-11-14T22:13:20Z.
 const START_MS: u64 = 1_700_000_000_000;
+
+const JSON: &str = "application/x-amz-json-1.1";
 
 struct Kinesis {
     router: Router,
@@ -77,7 +87,18 @@ impl Kinesis {
         self.send(request.body(body.into()).unwrap()).await
     }
     async fn call(&self, operation: &str, input: &Value) -> Reply {
-        self.post(operation, "application/x-amz-json-1.1", input.to_string()).await
+        self.post(operation, JSON, input.to_string()).await
+    }
+    /// The body of the reply to a caller of another account, and whether the call succeeded.
+    async fn call_as(&self, account: &str, operation: &str, input: Value) -> (StatusCode, Value) {
+        let request = Request::builder().method(Method::POST).uri("/").header("content-type", JSON);
+        let request = request.header("x-amz-target", format!("Kinesis_20131202.{operation}"));
+        let signed = format!(
+            "AWS4-HMAC-SHA256 Credential={account}/20231114/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=00"
+        );
+        let request = request.header("authorization", signed);
+        let reply = self.send(request.body(Body::from(input.to_string())).unwrap()).await;
+        (reply.status, if reply.bytes.is_empty() { Value::Null } else { reply.json() })
     }
     /// The reply of a call that succeeds.
     async fn ok(&self, operation: &str, input: Value) -> Value {
@@ -101,9 +122,20 @@ impl Kinesis {
         assert_eq!(found, (kind.to_owned(), message.to_owned()), "{operation} {shown}");
     }
 
+    async fn summary(&self, stream: &str) -> Value {
+        let summary = self.ok("DescribeStreamSummary", json!({"StreamName": stream})).await;
+        summary["StreamDescriptionSummary"].clone()
+    }
     async fn create(&self, stream: &str, shards: u32) {
         let input = json!({"StreamName": stream, "ShardCount": shards});
         assert_eq!(self.ok("CreateStream", input).await, Value::Null);
+    }
+    /// Registers a consumer and gives its ARN.
+    async fn register(&self, stream: &str, name: &str) -> String {
+        let arn = format!("arn:aws:kinesis:us-east-1:123456789012:stream/{stream}");
+        let input = json!({"StreamARN": arn, "ConsumerName": name});
+        let reply = self.ok("RegisterStreamConsumer", input).await;
+        reply["Consumer"]["ConsumerARN"].as_str().unwrap().to_owned()
     }
     /// Puts one record and gives its sequence number.
     async fn put(&self, stream: &str, key: &str, data: &str) -> String {

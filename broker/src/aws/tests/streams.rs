@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/s";
 
+// covers: DescribeStream, DescribeStreamSummary success
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_described_as_it_was_made() {
     let kinesis = Kinesis::start().await;
@@ -14,7 +15,8 @@ async fn a_stream_is_described_as_it_was_made() {
         "StreamName": "s", "StreamARN": ARN, "StreamStatus": "ACTIVE",
         "StreamModeDetails": {"StreamMode": "PROVISIONED"}, "RetentionPeriodHours": 24,
         "StreamCreationTimestamp": 1_700_000_000.0, "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
-        "EncryptionType": "NONE", "OpenShardCount": 2, "ConsumerCount": 0, "MaxRecordSizeInKiB": 1024
+        "EncryptionType": "NONE", "OpenShardCount": 2, "ConsumerCount": 0, "MaxRecordSizeInKiB": 1024,
+        "RecordDistributionStrategy": "USER_PARTITION_KEY", "ChannelCount": 0, "QueueCount": 0
     });
     assert_eq!(summary["StreamDescriptionSummary"], expected);
     let description = kinesis.ok("DescribeStream", json!({"StreamARN": ARN})).await;
@@ -40,6 +42,7 @@ async fn a_stream_is_described_as_it_was_made() {
     assert_eq!(rest["StreamDescription"]["Shards"], json!([expected]));
 }
 
+// covers: DescribeStreamSummary validation
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_addressed_by_name_by_arn_or_by_both() {
     let kinesis = Kinesis::start().await;
@@ -66,21 +69,55 @@ async fn streams_are_addressed_by_name_by_arn_or_by_both() {
     assert_eq!(kinesis.refused(operation, input).await.0, "InvalidArgumentException");
 }
 
+// covers: DescribeStream, DescribeStreamSummary, DeleteStream, ListShards, PutRecord, PutRecords not-found
+// covers: AddTagsToStream, RemoveTagsFromStream, ListTagsForStream not-found
+// covers: IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, UpdateStreamWarmThroughput not-found
+// covers: EnableEnhancedMonitoring, DisableEnhancedMonitoring, StartStreamEncryption, StopStreamEncryption not-found
+// covers: SplitShard, MergeShards, UpdateShardCount, GetShardIterator not-found
+// covers: UpdateStreamMode, UpdateMaxRecordSize, UpdateStreamRecordDistributionStrategy not-found
+// covers: RegisterStreamConsumer, ListStreamConsumers not-found
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_streams_are_not_found_by_any_operation() {
     let kinesis = Kinesis::start().await;
     let absent = "Stream s under account 123456789012 not found.";
     let record = json!({"PartitionKey": "a", "Data": ""});
-    let cases = [
+    let by_name = [
         ("DescribeStream", json!({})),
         ("DescribeStreamSummary", json!({})),
         ("DeleteStream", json!({})),
         ("ListShards", json!({})),
         ("PutRecord", record.clone()),
         ("PutRecords", json!({"Records": [record]})),
+        ("AddTagsToStream", json!({"Tags": {"a": "b"}})),
+        ("RemoveTagsFromStream", json!({"TagKeys": ["a"]})),
+        ("ListTagsForStream", json!({})),
+        ("IncreaseStreamRetentionPeriod", json!({"RetentionPeriodHours": 48})),
+        ("DecreaseStreamRetentionPeriod", json!({"RetentionPeriodHours": 24})),
+        ("UpdateStreamWarmThroughput", json!({"WarmThroughputMiBps": 1})),
+        ("EnableEnhancedMonitoring", json!({"ShardLevelMetrics": ["ALL"]})),
+        ("DisableEnhancedMonitoring", json!({"ShardLevelMetrics": ["ALL"]})),
+        ("StartStreamEncryption", json!({"EncryptionType": "KMS", "KeyId": "alias/a"})),
+        ("StopStreamEncryption", json!({"EncryptionType": "KMS", "KeyId": "alias/a"})),
+        ("SplitShard", json!({"ShardToSplit": "shardId-0", "NewStartingHashKey": "9"})),
+        ("MergeShards", json!({"ShardToMerge": "shardId-0", "AdjacentShardToMerge": "shardId-1"})),
+        ("UpdateShardCount", json!({"TargetShardCount": 2, "ScalingType": "UNIFORM_SCALING"})),
     ];
-    for (operation, mut input) in cases {
+    for (operation, mut input) in by_name {
         input["StreamName"] = "s".into();
+        kinesis.assert_refused(operation, input, "ResourceNotFoundException", absent).await;
+    }
+    let by_arn = [
+        ("UpdateStreamMode", json!({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}})),
+        ("UpdateMaxRecordSize", json!({"MaxRecordSizeInKiB": 2048})),
+        (
+            "UpdateStreamRecordDistributionStrategy",
+            json!({"RecordDistributionStrategy": "USER_PARTITION_KEY"}),
+        ),
+        ("RegisterStreamConsumer", json!({"ConsumerName": "c"})),
+        ("ListStreamConsumers", json!({})),
+    ];
+    for (operation, mut input) in by_arn {
+        input["StreamARN"] = ARN.into();
         kinesis.assert_refused(operation, input, "ResourceNotFoundException", absent).await;
     }
     let input = json!({"StreamName": "s", "ShardId": "shardId-0", "ShardIteratorType": "LATEST"});
@@ -88,37 +125,62 @@ async fn unknown_streams_are_not_found_by_any_operation() {
     kinesis.assert_refused("GetShardIterator", input, "ResourceNotFoundException", message).await;
 }
 
+// covers: CreateStream success validation wrong-state
 #[tokio::test(flavor = "multi_thread")]
-async fn what_create_stream_cannot_keep_it_refuses() {
+async fn a_stream_is_made_with_all_that_is_asked_for() {
     let kinesis = Kinesis::start().await;
-    let later = |what: &str| format!("{what} is not offered by this version of tidemill.");
-    let cases = [
-        (json!({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}), later("StreamMode ON_DEMAND")),
-        (json!({"ShardCount": 1, "Tags": {"a": "b"}}), later("Tagging a stream")),
-        (json!({"ShardCount": 1, "WarmThroughputMiBps": 1}), later("WarmThroughputMiBps")),
-        (json!({"ShardCount": 1, "MaxRecordSizeInKiB": 10240}), later("MaxRecordSizeInKiB other than 1024")),
-        (
-            json!({"ShardCount": 1, "RecordDistributionStrategy": "AUTO"}),
-            later("RecordDistributionStrategy AUTO"),
-        ),
-        (json!({}), "ShardCount must be given for a stream in PROVISIONED mode.".to_owned()),
-    ];
-    for (mut input, message) in cases {
-        input["StreamName"] = "s".into();
-        kinesis.assert_refused("CreateStream", input, "InvalidArgumentException", &message).await;
-    }
-    let input = json!({"StreamName": "s", "ShardCount": 10_001});
-    assert_eq!(kinesis.refused("CreateStream", input).await.0, "InvalidArgumentException");
-    assert_eq!(kinesis.ok("ListStreams", json!({})).await["StreamNames"], json!([]));
-    let defaults = json!({
-        "StreamName": "s", "ShardCount": 1, "StreamModeDetails": {"StreamMode": "PROVISIONED"}, "Tags": {},
-        "MaxRecordSizeInKiB": 1024, "WarmThroughputMiBps": 0, "RecordDistributionStrategy": "USER_PARTITION_KEY"
+    let commitment = json!({"MinimumThroughputBillingCommitment": {"Status": "ENABLED"}});
+    kinesis.ok("UpdateAccountSettings", commitment).await;
+    let asked = json!({
+        "StreamName": "s", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}, "Tags": {"team": "a", "env": ""},
+        "WarmThroughputMiBps": 7, "MaxRecordSizeInKiB": 2048, "RecordDistributionStrategy": "AUTO"
     });
-    kinesis.ok("CreateStream", defaults.clone()).await;
+    assert_eq!(kinesis.ok("CreateStream", asked.clone()).await, Value::Null);
+    let summary = kinesis.summary("s").await;
+    let expected = json!({
+        "StreamName": "s", "StreamARN": ARN, "StreamStatus": "ACTIVE",
+        "StreamModeDetails": {"StreamMode": "ON_DEMAND"}, "RetentionPeriodHours": 24,
+        "StreamCreationTimestamp": 1_700_000_000.0, "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
+        "EncryptionType": "NONE", "OpenShardCount": 4, "ConsumerCount": 0, "MaxRecordSizeInKiB": 2048,
+        "RecordDistributionStrategy": "AUTO", "WarmThroughput": {"TargetMiBps": 7, "CurrentMiBps": 7},
+        "ChannelCount": 0, "QueueCount": 0
+    });
+    assert_eq!(summary, expected);
+    let tags = kinesis.ok("ListTagsForStream", json!({"StreamName": "s"})).await;
+    let expected = json!([{"Key": "env", "Value": ""}, {"Key": "team", "Value": "a"}]);
+    assert_eq!(tags, json!({"Tags": expected, "HasMoreTags": false}));
+    let listed = kinesis.ok("ListStreams", json!({})).await;
+    assert_eq!(listed["StreamSummaries"][0]["StreamModeDetails"]["StreamMode"], "ON_DEMAND");
     let message = "Stream s under account 123456789012 already exists.";
-    kinesis.assert_refused("CreateStream", defaults, "ResourceInUseException", message).await;
+    kinesis.assert_refused("CreateStream", asked, "ResourceInUseException", message).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_together_makes_no_stream() {
+    let kinesis = Kinesis::start().await;
+    let invalid = "InvalidArgumentException";
+    let cases = [
+        (json!({"ShardCount": 1, "WarmThroughputMiBps": 1}), "ValidationException"),
+        (json!({"ShardCount": 1, "RecordDistributionStrategy": "AUTO"}), invalid),
+        (json!({"ShardCount": 1, "Tags": {"a\u{7}": "b"}}), invalid),
+        (json!({"ShardCount": 10_001}), invalid),
+        (json!({"StreamModeDetails": {"StreamMode": "PROVISIONED"}}), invalid),
+    ];
+    for (mut input, kind) in cases {
+        input["StreamName"] = "s".into();
+        assert_eq!(kinesis.refused("CreateStream", input.clone()).await.0, kind, "{input}");
+    }
+    let message = "ShardCount must be given for a stream in PROVISIONED mode.";
+    kinesis.assert_refused("CreateStream", json!({"StreamName": "s"}), invalid, message).await;
+    assert_eq!(kinesis.ok("ListStreams", json!({})).await["StreamNames"], json!([]));
+    let defaults = json!({
+        "StreamName": "s", "ShardCount": 1, "StreamModeDetails": {"StreamMode": "PROVISIONED"},
+        "MaxRecordSizeInKiB": 1024, "WarmThroughputMiBps": 0, "RecordDistributionStrategy": "USER_PARTITION_KEY"
+    });
+    kinesis.ok("CreateStream", defaults).await;
+}
+
+// covers: ListStreams success validation wrong-state
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_listed_page_by_page_until_their_token_expires() {
     let kinesis = Kinesis::start().await;
@@ -148,6 +210,7 @@ fn ids(page: &Value) -> Vec<&str> {
     page["Shards"].as_array().unwrap().iter().map(|shard| shard["ShardId"].as_str().unwrap()).collect()
 }
 
+// covers: ListShards success validation wrong-state
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_are_listed_page_by_page_with_their_filter() {
     let kinesis = Kinesis::start().await;
@@ -203,6 +266,7 @@ async fn shards_are_listed_page_by_page_with_their_filter() {
     );
 }
 
+// covers: DeleteStream success
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_gone_and_its_name_is_free() {
     let kinesis = Kinesis::start().await;

@@ -28,20 +28,54 @@ async fn assert_violations(
     assert_eq!(found, expected.iter().map(line).collect(), "{operation} {shown}");
 }
 
+// covers: CreateStream, PutRecord, PutRecords, GetShardIterator, GetRecords validation
+// covers: AddTagsToStream, RemoveTagsFromStream, TagResource, UntagResource, ListTagsForResource validation
+// covers: IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, UpdateStreamMode validation
+// covers: UpdateMaxRecordSize, UpdateStreamWarmThroughput, UpdateStreamRecordDistributionStrategy validation
+// covers: EnableEnhancedMonitoring, DisableEnhancedMonitoring, StartStreamEncryption, StopStreamEncryption validation
+// covers: SplitShard, MergeShards, UpdateShardCount, RegisterStreamConsumer, ListStreamConsumers validation
+// covers: PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy, UpdateAccountSettings validation
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_members_are_listed_in_one_reply() {
     let kinesis = Kinesis::start().await;
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 29] = [
         ("CreateStream", &["streamName"]),
-        ("PutRecord", &["partitionKey", "data"]),
+        ("PutRecord", &["data"]),
         ("PutRecords", &["records"]),
         ("GetShardIterator", &["shardId", "shardIteratorType"]),
         ("GetRecords", &["shardIterator"]),
+        ("AddTagsToStream", &["tags"]),
+        ("RemoveTagsFromStream", &["tagKeys"]),
+        ("TagResource", &["tags", "resourceARN"]),
+        ("UntagResource", &["tagKeys", "resourceARN"]),
+        ("ListTagsForResource", &["resourceARN"]),
+        ("IncreaseStreamRetentionPeriod", &["retentionPeriodHours"]),
+        ("DecreaseStreamRetentionPeriod", &["retentionPeriodHours"]),
+        ("UpdateStreamMode", &["streamModeDetails", "streamARN"]),
+        ("UpdateMaxRecordSize", &["maxRecordSizeInKiB"]),
+        ("UpdateStreamWarmThroughput", &["warmThroughputMiBps"]),
+        ("UpdateStreamRecordDistributionStrategy", &["recordDistributionStrategy", "streamARN"]),
+        ("EnableEnhancedMonitoring", &["shardLevelMetrics"]),
+        ("DisableEnhancedMonitoring", &["shardLevelMetrics"]),
+        ("StartStreamEncryption", &["encryptionType", "keyId"]),
+        ("StopStreamEncryption", &["encryptionType", "keyId"]),
+        ("SplitShard", &["newStartingHashKey", "shardToSplit"]),
+        ("MergeShards", &["shardToMerge", "adjacentShardToMerge"]),
+        ("UpdateShardCount", &["scalingType", "targetShardCount"]),
+        ("RegisterStreamConsumer", &["consumerName", "streamARN"]),
+        ("ListStreamConsumers", &["streamARN"]),
+        ("PutResourcePolicy", &["policy", "resourceARN"]),
+        ("GetResourcePolicy", &["resourceARN"]),
+        ("DeleteResourcePolicy", &["resourceARN"]),
+        ("UpdateAccountSettings", &["minimumThroughputBillingCommitment"]),
     ];
     for (operation, paths) in cases {
         let expected: Vec<_> = paths.iter().map(|path| ("null", *path, NULL)).collect();
         assert_violations(&kinesis, operation, json!({}), &expected).await;
     }
+    kinesis.create("s", 1).await;
+    let input = json!({"StreamName": "s", "Data": ""});
+    assert_violations(&kinesis, "PutRecord", input, &[("null", "partitionKey", NULL)]).await;
     let (_, message) = kinesis.refused("GetShardIterator", json!({})).await;
     assert_eq!(
         message,
@@ -50,10 +84,13 @@ async fn missing_members_are_listed_in_one_reply() {
     );
 }
 
+// covers: DescribeStream, DescribeStreamSummary, DeleteStream, ListShards, ListTagsForStream validation
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_names_break_pattern_and_length() {
     let kinesis = Kinesis::start().await;
-    for operation in ["DescribeStream", "DescribeStreamSummary", "DeleteStream", "ListShards"] {
+    for operation in
+        ["DescribeStream", "DescribeStreamSummary", "DeleteStream", "ListShards", "ListTagsForStream"]
+    {
         let expected = [("''", "streamName", NAME), ("''", "streamName", NOT_EMPTY)];
         assert_violations(&kinesis, operation, json!({"StreamName": ""}), &expected).await;
     }
@@ -111,6 +148,45 @@ async fn enums_and_patterns_are_told() {
     let arn = r"Member must satisfy regular expression pattern: arn:aws.*:kinesis:.*:\d{12}:stream/\S+";
     assert_violations(&kinesis, "DescribeStream", json!({"StreamARN": "x"}), &[("'x'", "streamARN", arn)])
         .await;
+}
+
+// covers: DeregisterStreamConsumer, DescribeStreamConsumer validation
+#[tokio::test(flavor = "multi_thread")]
+async fn arns_lists_and_maps_are_judged_as_the_model_says() {
+    let kinesis = Kinesis::start().await;
+    let pattern = |text: &str| format!("Member must satisfy regular expression pattern: {text}");
+    let consumer = pattern(
+        r"^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+",
+    );
+    let resource = pattern(r"arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+");
+    let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/s";
+    let shown = format!("'{arn}'");
+    for operation in ["DescribeStreamConsumer", "DeregisterStreamConsumer"] {
+        let expected = [(shown.as_str(), "consumerARN", consumer.as_str())];
+        assert_violations(&kinesis, operation, json!({"ConsumerARN": arn}), &expected).await;
+    }
+    let input = json!({"ResourceARN": "arn:aws:s3:::bucket"});
+    let expected = [("'arn:aws:s3:::bucket'", "resourceARN", resource.as_str())];
+    assert_violations(&kinesis, "GetResourcePolicy", input, &expected).await;
+    let metrics = "Member must satisfy constraint: [Member must satisfy enum value set: [IncomingBytes, IncomingRecords, \
+                   OutgoingBytes, OutgoingRecords, WriteProvisionedThroughputExceeded, \
+                   ReadProvisionedThroughputExceeded, IteratorAgeMilliseconds, ALL]]";
+    let (_, message) = kinesis.refused("EnableEnhancedMonitoring", json!({"ShardLevelMetrics": ["x"]})).await;
+    assert!(message.ends_with(metrics), "{message}");
+    let input = json!({"StreamName": "s", "Tags": {}});
+    assert_violations(&kinesis, "AddTagsToStream", input, &[("'{}'", "tags", NOT_EMPTY)]).await;
+    let input = json!({"StreamName": "s", "ShardCount": 1, "Tags": {}});
+    assert_violations(&kinesis, "CreateStream", input, &[("'{}'", "tags", NOT_EMPTY)]).await;
+    let keys = "Member must satisfy constraint: [Member must have length less than or equal to 128, Member must have \
+                length greater than or equal to 1]";
+    let (_, message) = kinesis.refused("RemoveTagsFromStream", json!({"TagKeys": [""]})).await;
+    assert!(message.ends_with(keys), "{message}");
+    let commitment =
+        json!({"MinimumThroughputBillingCommitment": {"Status": "ENABLED_UNTIL_EARLIEST_ALLOWED_END"}});
+    let status = "Member must satisfy enum value set: [ENABLED, DISABLED]";
+    let path = "minimumThroughputBillingCommitment.status";
+    let expected = [("'ENABLED_UNTIL_EARLIEST_ALLOWED_END'", path, status)];
+    assert_violations(&kinesis, "UpdateAccountSettings", commitment, &expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
