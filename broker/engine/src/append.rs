@@ -13,7 +13,9 @@ use crate::stream::{Stream, StreamCore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_types::{Frame, FrameWriter, ProducerId, Record, SequenceNumber, ShardId, ShardMapVersion};
+use tidemill_types::{
+    Frame, FrameHeader, FrameWriter, ProducerId, Record, SequenceNumber, ShardId, ShardMapVersion,
+};
 use tokio::time::Instant;
 
 /// A put waits this long for room in the queues of its shards before what is left of it is throttled.
@@ -43,7 +45,8 @@ impl Stream {
     /// shard that is closed meanwhile follow to its children.
     ///
     /// A record that is larger than the stream allows, or has no key where the stream needs one, is `Invalid`. Where a
-    /// shard's queue has no room within two seconds, its records are `Throttled`. Cancelled, some of the records
+    /// shard's queue has no room within two seconds, or its quota is used up, its records are `Throttled`; where the key of
+    /// an encrypted stream cannot be used, all are told so. Cancelled, some of the records
     /// may be stored.
     pub async fn put(&self, records: Vec<Record>) -> Vec<Result<Placed>> {
         let mut results: Vec<Option<Result<Placed>>> = vec![None; records.len()];
@@ -85,7 +88,10 @@ impl Stream {
         for (route, slots) in groups {
             let shard = set.map().open()[route].id;
             match self.core.handle(shard) {
-                Ok(handle) => send_group(&self.core, &handle, records, slots, deadline, &mut sent).await,
+                Ok(handle) => {
+                    let slots = self.within_quota(&handle, records, slots, results);
+                    send_group(&self.core, &handle, records, slots, deadline, &mut sent).await;
+                }
                 Err(error) => slots.into_iter().for_each(|slot| results[slot] = Some(Err(error.clone()))),
             }
         }
@@ -108,6 +114,24 @@ impl Stream {
         }
     }
 
+    /// Those of the records in `slots` that the quota of their shard lets through, record by record.
+    fn within_quota(
+        &self,
+        handle: &ShardHandle,
+        records: &[Record],
+        mut slots: Vec<usize>,
+        results: &mut [Option<Result<Placed>>],
+    ) -> Vec<usize> {
+        slots.retain(|slot| match handle.take_write(&self.core, 1, records[*slot].counted_bytes()) {
+            Ok(()) => true,
+            Err(error) => {
+                results[*slot] = Some(handle.shared().metrics().note(Err(error)));
+                false
+            }
+        });
+        slots
+    }
+
     fn resharded_too_often(&self) -> Error {
         let message =
             format!("shards of stream {} are being split or merged; repeat after a pause", self.core.key());
@@ -117,7 +141,8 @@ impl Stream {
     /// Waits until the shard's queue has room, then hands over a batch that was checked by `Frame::decode_untrusted`.
     /// The order of calls for a shard is the order in the shard. Dropped before it returns, nothing was handed over.
     ///
-    /// Errors: `NotFound`, `ShardClosed`, `Unavailable`; `Invalid` if a record is larger than the stream allows.
+    /// Errors: `NotFound`, `ShardClosed`, `Unavailable`; `Invalid` if a record is larger than the stream allows;
+    /// `Throttled` if the shard's quota does not let the whole batch through; those of keys if the stream is encrypted.
     pub async fn submit(
         &self,
         shard: ShardId,
@@ -126,6 +151,8 @@ impl Stream {
     ) -> Result<PendingAppend> {
         let handle = self.door(shard, map_version)?;
         handle.shared().metrics().note(self.check_sizes(&frame))?;
+        let (records, bytes) = (frame.header().count, counted_bytes(&frame));
+        handle.shared().metrics().note(handle.take_write(&self.core, records, bytes))?;
         handle.shared().metrics().note(handle.submit(&self.core, frame).await)
     }
 
@@ -203,13 +230,19 @@ async fn send_group(
     }
 }
 
+/// Bytes that count against quotas: data and keys of all records.
+pub(crate) fn counted_bytes(frame: &Frame) -> usize {
+    let header = frame.header();
+    let overhead = header.count as usize * FrameWriter::record_bytes(0, 0);
+    (header.frame_bytes as usize).saturating_sub(FrameHeader::BYTES + overhead)
+}
+
 fn record_bytes(record: &Record) -> usize {
     FrameWriter::record_bytes(record.key().as_str().len(), record.data().len())
 }
 
 /// The same slots in the same order, cut so that each part fits one frame.
 fn split_by_frame(records: &[Record], slots: Vec<usize>) -> Vec<Vec<usize>> {
-    use tidemill_types::FrameHeader;
     use tidemill_types::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
     let mut parts: Vec<Vec<usize>> = Vec::new();
     let mut bytes = usize::MAX;

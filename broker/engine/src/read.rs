@@ -6,6 +6,7 @@
 //! ([`crate::subscribe`]). `block_in_place` would be cheaper for large pages, but it stalls whatever shares the task and
 //! does not exist on a runtime of one thread.
 
+use crate::append::counted_bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::ShardHandle;
 use crate::stream::{Stream, StreamCore};
@@ -105,17 +106,22 @@ impl Stream {
 
     /// Frames from `from` on, up to `max_bytes`, at least one if there is any. Empty at the tip. Cancel-safe.
     ///
-    /// Errors: `NotFound`, `Unavailable`, `Damaged`, `Internal`.
+    /// A page ends before the first frame that cannot be decrypted.
+    ///
+    /// Errors: `NotFound`, `Unavailable`, `Throttled` while the shard's quota is used up, `Damaged`, `Internal`; those of keys
+    /// if what is to be read is encrypted.
     pub async fn read(&self, shard: ShardId, from: SequenceIndex, max_bytes: usize) -> Result<FramePage> {
         let handle = self.core.handle(shard)?;
         handle.check_readable()?;
-        let core = Arc::clone(&self.core);
-        let shared = Arc::clone(handle.shared());
+        handle.shared().metrics().note(handle.may_read())?;
+        let (core, reader) = (Arc::clone(&self.core), Arc::clone(&handle));
         let page = match from >= handle.log().marks().durable() {
             true => frame_page(&core, &handle, from, max_bytes),
-            false => blocking(move || frame_page(&core, &handle, from, max_bytes)).await,
+            false => blocking(move || frame_page(&core, &reader, from, max_bytes)).await,
         };
-        shared.metrics().note(page)
+        let page = handle.shared().metrics().note(page)?;
+        handle.add_read(page.frames.iter().map(counted_bytes).sum());
+        Ok(page)
     }
 
     /// The same as single records: at most `max_records` and `max_bytes` (data and key; a single larger record comes
@@ -129,13 +135,15 @@ impl Stream {
     ) -> Result<RecordPage> {
         let handle = self.core.handle(shard)?;
         handle.check_readable()?;
-        let core = Arc::clone(&self.core);
-        let shared = Arc::clone(handle.shared());
+        handle.shared().metrics().note(handle.take_call())?;
+        let (core, reader) = (Arc::clone(&self.core), Arc::clone(&handle));
         let page = match from >= handle.log().marks().durable() {
             true => record_page(&core, &handle, from, max_records, max_bytes),
-            false => blocking(move || record_page(&core, &handle, from, max_records, max_bytes)).await,
+            false => blocking(move || record_page(&core, &reader, from, max_records, max_bytes)).await,
         };
-        shared.metrics().note(page)
+        let page = handle.shared().metrics().note(page)?;
+        handle.add_read(page.records.iter().map(|record| record.key.len() + record.data.len()).sum());
+        Ok(page)
     }
 }
 
@@ -148,13 +156,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// What a page says about where it ends.
-struct Ending {
-    millis_behind: u64,
+pub(crate) struct Ending {
+    pub(crate) millis_behind: u64,
     end: Option<Vec<Shard>>,
 }
 
 /// `last` is the arrival of the last record of the page, `next` the index behind it. Also counts the page.
-fn ending(core: &StreamCore, handle: &ShardHandle, next: SequenceIndex, last: Option<TimestampMs>) -> Ending {
+pub(crate) fn ending(
+    core: &StreamCore,
+    handle: &ShardHandle,
+    next: SequenceIndex,
+    last: Option<TimestampMs>,
+) -> Ending {
     // in this order: once the shard shows closed, its end does not move
     let is_closed = !handle.shard().is_open();
     let log = handle.log();
@@ -198,7 +211,14 @@ pub(crate) fn frame_page(
     let bytes: u64 = frames.iter().map(|frame| u64::from(frame.header().frame_bytes)).sum();
     handle.metrics().records_out.increment(records);
     handle.metrics().bytes_out.increment(bytes);
-    Ok(FramePage { frames, encrypted, from: first, next, millis_behind: ending.millis_behind, end: ending.end })
+    Ok(FramePage {
+        frames,
+        encrypted,
+        from: first,
+        next,
+        millis_behind: ending.millis_behind,
+        end: ending.end,
+    })
 }
 
 /// The frames of a chunk, decrypted, and for each whether it had to be.

@@ -6,12 +6,16 @@
 //!        └────── page ends before the tip ──────┘
 //! ```
 //!
+//! Under a quota each subscription may read so many bytes a second, and waits when it has read more.
+//!
 //! Each subscription holds nothing but its place: a slow reader delays nobody else. Records that lie below the horizon
 //! by the time the reader comes are skipped; [`FramePage::from`] shows it.
 
+use crate::append::counted_bytes;
 use crate::error::Result;
-use crate::read::{FramePage, blocking, frame_page};
+use crate::read::{FramePage, blocking, ending, frame_page};
 use crate::shard::handle::ShardHandle;
+use crate::shard::quota::Owed;
 use crate::stream::{Stream, StreamCore};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +25,8 @@ use tokio::time::Instant;
 
 /// Largest page that a subscription which has caught up reads without leaving its thread.
 const TIP_BYTES_MAX: usize = 256 << 10;
+/// A subscription that has read faster than its quota allows looks this often whether its stream is still there.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Follows one shard from a place on.
 pub struct Subscription {
@@ -30,6 +36,9 @@ pub struct Subscription {
     tail: watch::Receiver<SequenceIndex>,
     closing: watch::Receiver<bool>,
     state: State,
+    /// What it has read and is to wait for, under a quota.
+    owed: Option<Owed>,
+    started: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +55,9 @@ impl Stream {
         handle.check_readable()?;
         let (tail, closing) = (handle.tail(), handle.shared().closing());
         let core = Arc::clone(&self.core);
-        Ok(Subscription { core, handle, next: from, tail, closing, state: State::CatchingUp })
+        let owed = handle.shared().settings().quota.read_bytes_per_s.map(Owed::new);
+        let (state, started) = (State::CatchingUp, Instant::now());
+        Ok(Subscription { core, handle, next: from, tail, closing, state, owed, started })
     }
 }
 
@@ -71,7 +82,15 @@ impl Subscription {
         loop {
             self.handle.check_readable()?;
             self.tail.borrow_and_update();
-            if self.next < self.handle.log().marks().durable() || self.is_at_end() {
+            let is_behind = self.next < self.handle.log().marks().durable();
+            let pause = if is_behind { self.pause() } else { Duration::ZERO };
+            if !pause.is_zero() {
+                match self.keep_pace(pause, until).await {
+                    Waited::Woken => continue,
+                    Waited::Idle => return Ok(Some(self.empty_page())),
+                }
+            }
+            if is_behind || self.is_at_end() {
                 let page = self.read(max_bytes).await;
                 let page = self.handle.shared().metrics().note(page)?;
                 if !page.frames.is_empty() || page.end.is_some() {
@@ -81,10 +100,36 @@ impl Subscription {
             }
             self.state = State::CaughtUp;
             if self.wait(until).await == Waited::Idle {
-                let (from, next) = (self.next, self.next);
-                return Ok(Some(FramePage { frames: Vec::new(), encrypted: Vec::new(), from, next, millis_behind: 0, end: None }));
+                return Ok(Some(self.empty_page()));
             }
         }
+    }
+
+    fn empty_page(&self) -> FramePage {
+        let millis_behind = ending(&self.core, &self.handle, self.next, None).millis_behind;
+        let (from, next) = (self.next, self.next);
+        FramePage { frames: Vec::new(), encrypted: Vec::new(), from, next, millis_behind, end: None }
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How long to wait before more may be read.
+    fn pause(&self) -> Duration {
+        let now_ns = self.elapsed_ns();
+        self.owed.as_ref().map_or(Duration::ZERO, |owed| Duration::from_nanos(owed.wait_ns(now_ns)))
+    }
+
+    /// Waits for `pause` or a part of it, so that the end of the stream is noticed soon; or until `until`.
+    async fn keep_pace(&mut self, pause: Duration, until: Option<Instant>) -> Waited {
+        let ready = Instant::now() + pause.min(PAUSE_MAX);
+        let wake = until.map_or(ready, |until| until.min(ready));
+        tokio::select! {
+            () = tokio::time::sleep_until(wake) => {}
+            _ = self.closing.changed() => return Waited::Woken,
+        }
+        if until.is_some_and(|until| Instant::now() >= until) { Waited::Idle } else { Waited::Woken }
     }
 
     fn is_at_end(&self) -> bool {
@@ -100,6 +145,10 @@ impl Subscription {
             blocking(move || frame_page(&core, &handle, from, max_bytes)).await?
         };
         self.next = page.next;
+        let now_ns = self.elapsed_ns();
+        if let Some(owed) = &mut self.owed {
+            owed.add(now_ns, page.frames.iter().map(counted_bytes).sum::<usize>() as u64);
+        }
         self.state = match (&page.end, page.millis_behind) {
             (Some(_), _) => State::Ended,
             (None, 0) => State::CaughtUp,

@@ -98,7 +98,8 @@ impl ShardQuota {
         let now_ns = now_us.saturating_mul(1000);
         let state = &mut *self.state.lock();
         let mut wanted = [(&mut state.write_records, records), (&mut state.write_bytes, bytes)];
-        let allowed = wanted.iter().all(|(owed, amount)| owed.as_ref().is_none_or(|o| o.allows(now_ns, *amount)));
+        let allowed =
+            wanted.iter().all(|(owed, amount)| owed.as_ref().is_none_or(|o| o.allows(now_ns, *amount)));
         if allowed {
             for (owed, amount) in &mut wanted {
                 owed.iter_mut().for_each(|owed| owed.add(now_ns, *amount));

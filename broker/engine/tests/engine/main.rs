@@ -5,8 +5,10 @@
 mod encryption;
 mod consumers;
 mod leases;
+mod quotas;
 mod records;
 mod reshard;
+mod reshard_chaos;
 mod settings;
 mod streams;
 mod support;
