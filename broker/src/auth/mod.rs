@@ -28,7 +28,7 @@ pub(crate) use resource_policy::check_policy;
 pub use secret::Secret;
 
 use crate::aws::{ApiError, Code};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use credentials::Keyring;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -36,6 +36,7 @@ use policy::Statement;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_types::{AccountId, Region, TimestampMs};
+use tokio_util::sync::CancellationToken;
 
 /// Why a request does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ struct Inner {
     account: AccountId,
     /// None until there are credentials; from then on it stays shut, whatever is taken away.
     keyring: ArcSwapOption<Keyring>,
+    /// Cancelled, and made anew, when the keyring changes.
+    validity: ArcSwap<CancellationToken>,
 }
 
 /// Whether the settings can be put into force; says why not.
@@ -121,7 +124,12 @@ pub(crate) fn check_access(settings: &AccessSettings, account: &AccountId) -> Re
 impl Gate {
     /// A gate that lets everyone pass.
     pub(crate) fn open(account: AccountId, region: Region) -> Self {
-        Self(Arc::new(Inner { region, account, keyring: ArcSwapOption::empty() }))
+        Self(Arc::new(Inner {
+            region,
+            account,
+            keyring: ArcSwapOption::empty(),
+            validity: ArcSwap::default(),
+        }))
     }
 
     /// A gate that lets those pass whom the settings name; everyone, if they name nobody.
@@ -136,16 +144,23 @@ impl Gate {
     fn replace(&self, settings: &AccessSettings) -> Result<usize, String> {
         let keyring = Keyring::new(settings, &self.0.account)?;
         let credentials = keyring.len();
-        if credentials > 0 {
-            self.0.keyring.store(Some(Arc::new(keyring)));
-        } else if self.verifies() {
+        if credentials == 0 {
+            if !self.verifies() {
+                return Ok(0);
+            }
             // to leave the door open is for a start to decide, not for a change of a file
             tracing::warn!(
-                "no credentials are left: every request is refused until there are some, or a restart"
+                "no credentials are left: requests are refused until there are some, or a restart"
             );
-            self.0.keyring.store(Some(Arc::new(keyring)));
         }
+        self.0.keyring.store(Some(Arc::new(keyring)));
+        self.0.validity.swap(Arc::default()).cancel();
         Ok(credentials)
+    }
+
+    /// What was verified while this is not cancelled is good until it is. For calls that go on for long.
+    pub(crate) fn validity(&self) -> CancellationToken {
+        CancellationToken::clone(&self.0.validity.load())
     }
 
     /// Whether requests must prove who sends them.

@@ -1,37 +1,58 @@
 //! Leases: list, take, renew, release, checkpoint.
 
+use super::access::{Access, Caller};
 use super::told;
-use tidemill_engine::{Engine, HeldLease, LeaseRow, Steal, TakeLease};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use tidemill_engine::{HeldLease, LeaseRow, Steal, TakeLease};
 use tidemill_proto::convert::required;
 use tidemill_proto::v1;
 use tidemill_proto::v1::lease_server::Lease;
 use tidemill_proto::{Error, Result as Checked};
-use tidemill_types::{AccountId, AppName, Checkpoint, LeaseEpoch, ShardId, StreamKey, StreamName, WorkerId};
+use tidemill_types::{AppName, Checkpoint, LeaseEpoch, ShardId, StreamKey, WorkerId};
 use tonic::{Request, Response, Status};
 
+/// Who may read a stream may hold leases on its shards.
+const ACTION: &str = "kinesis:GetRecords";
 /// Leases in one renewal: more than a worker can hold.
 const RENEWALS_MAX: usize = 20_000;
 
 pub(crate) struct LeaseService {
-    engine: Engine,
-    account: AccountId,
+    access: Access,
 }
 
 impl LeaseService {
-    pub(super) fn new(engine: Engine, account: AccountId) -> Self {
-        Self { engine, account }
+    pub(super) fn new(access: Access) -> Self {
+        Self { access }
     }
 
-    fn app_and_stream(&self, app: &str, stream: &str) -> Checked<(AppName, StreamKey)> {
-        Ok((AppName::new(app)?, StreamKey::new(self.account.clone(), StreamName::new(stream)?)))
+    fn app_and_stream(
+        &self,
+        caller: &Caller,
+        app: &str,
+        stream: &str,
+    ) -> Result<(AppName, StreamKey), Status> {
+        Ok((AppName::new(app).map_err(Error::from)?, self.access.permit(caller, ACTION, stream)?))
     }
 
-    fn held(&self, wire: &v1::HeldLease) -> Checked<HeldLease> {
-        Ok(HeldLease {
-            stream: StreamKey::new(self.account.clone(), StreamName::new(&wire.stream)?),
-            shard: ShardId::new(wire.shard)?,
-            epoch: LeaseEpoch::new(wire.epoch),
-        })
+    /// Each stream is asked about once: a worker holds many shards of few.
+    fn held(&self, caller: &Caller, wire: &[v1::HeldLease]) -> Result<Vec<HeldLease>, Status> {
+        let mut keys: HashMap<&str, StreamKey> = HashMap::new();
+        let mut held = Vec::with_capacity(wire.len());
+        for v1::HeldLease { stream, shard, epoch } in wire {
+            let key = match keys.entry(stream) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(self.access.permit(caller, ACTION, stream)?),
+            };
+            let shard = ShardId::new(*shard).map_err(Error::from)?;
+            held.push(HeldLease { stream: key.clone(), shard, epoch: LeaseEpoch::new(*epoch) });
+        }
+        Ok(held)
+    }
+
+    fn one_held(&self, caller: &Caller, wire: Option<v1::HeldLease>) -> Result<HeldLease, Status> {
+        let mut held = self.held(caller, &[required(wire, "lease")?])?;
+        Ok(held.remove(0))
     }
 }
 
@@ -41,9 +62,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<v1::ListLeasesRequest>,
     ) -> Result<Response<v1::ListLeasesResponse>, Status> {
-        let request = request.into_inner();
-        let (app, stream) = self.app_and_stream(&request.app, &request.stream)?;
-        let rows = self.engine.leases().list(&app, &stream).await.map_err(|e| told(&e))?;
+        let (caller, request) = Access::caller(request)?;
+        let (app, stream) = self.app_and_stream(&caller, &request.app, &request.stream)?;
+        let rows = self.access.engine().leases().list(&app, &stream).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::ListLeasesResponse { leases: rows.iter().map(row).collect() }))
     }
 
@@ -51,9 +72,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<v1::TakeLeaseRequest>,
     ) -> Result<Response<v1::TakeLeaseResponse>, Status> {
-        let request = request.into_inner();
-        let (app, stream) = self.app_and_stream(&request.app, &request.stream)?;
-        let taken = self.engine.leases().take(&app, &stream, take(request)?).await.map_err(|e| told(&e))?;
+        let (caller, request) = Access::caller(request)?;
+        let (app, stream) = self.app_and_stream(&caller, &request.app, &request.stream)?;
+        let taken =
+            self.access.engine().leases().take(&app, &stream, take(request)?).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::TakeLeaseResponse { lease: Some(row(&taken)) }))
     }
 
@@ -61,15 +83,15 @@ impl Lease for LeaseService {
         &self,
         request: Request<v1::RenewLeasesRequest>,
     ) -> Result<Response<v1::RenewLeasesResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = Access::caller(request)?;
         let (app, worker) = app_and_worker(&request.app, &request.worker)?;
         if request.leases.len() > RENEWALS_MAX {
             return Err(
                 Error::invalid(format!("at most {RENEWALS_MAX} leases can be renewed at once")).into()
             );
         }
-        let leases = request.leases.iter().map(|lease| self.held(lease)).collect::<Checked<Vec<_>>>()?;
-        let lost = self.engine.leases().renew(&app, &worker, &leases).await.map_err(|e| told(&e))?;
+        let leases = self.held(&caller, &request.leases)?;
+        let lost = self.access.engine().leases().renew(&app, &worker, &leases).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::RenewLeasesResponse { lost: lost.iter().map(held_to_wire).collect() }))
     }
 
@@ -77,10 +99,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = Access::caller(request)?;
         let (app, worker) = app_and_worker(&request.app, &request.worker)?;
-        let lease = self.held(&required(request.lease, "lease")?)?;
-        self.engine.leases().release(&app, &worker, &lease).await.map_err(|e| told(&e))?;
+        let lease = self.one_held(&caller, request.lease)?;
+        self.access.engine().leases().release(&app, &worker, &lease).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::ReleaseLeaseResponse {}))
     }
 
@@ -88,11 +110,16 @@ impl Lease for LeaseService {
         &self,
         request: Request<v1::SetCheckpointRequest>,
     ) -> Result<Response<v1::SetCheckpointResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = Access::caller(request)?;
         let (app, worker) = app_and_worker(&request.app, &request.worker)?;
-        let lease = self.held(&required(request.lease, "lease")?)?;
+        let lease = self.one_held(&caller, request.lease)?;
         let checkpoint = Checkpoint::try_from(required(request.checkpoint, "checkpoint")?)?;
-        self.engine.leases().checkpoint(&app, &worker, &lease, checkpoint).await.map_err(|e| told(&e))?;
+        self.access
+            .engine()
+            .leases()
+            .checkpoint(&app, &worker, &lease, checkpoint)
+            .await
+            .map_err(|e| told(&e))?;
         Ok(Response::new(v1::SetCheckpointResponse {}))
     }
 }

@@ -3,18 +3,20 @@
 //! One file per service of `proto/schema/v1`, beside them health and reflection. What it does not do: decide anything; the
 //! engine decides, `tidemill_proto` converts, and the one table from engine errors to wire errors is here.
 
+mod access;
 mod control;
 mod data;
 mod lease;
 
-use axum::Router;
+use crate::auth::Gate;
+use access::Access;
+use axum::{Router, middleware};
 use std::time::Duration;
 use tidemill_engine::{Engine, ErrorKind as Cause, Health};
 use tidemill_proto::v1::control_server::ControlServer;
 use tidemill_proto::v1::data_server::DataServer;
 use tidemill_proto::v1::lease_server::LeaseServer;
 use tidemill_proto::{Error, ErrorKind};
-use tidemill_types::AccountId;
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -31,12 +33,13 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// All services as one router, and the switch that tells health watchers of the end.
-pub(crate) async fn routes(engine: &Engine, account: &AccountId, stopping: &CancellationToken) -> (Router, HealthSwitch) {
-    let control = ControlServer::new(control::ControlService::new(engine.clone(), account.clone()));
-    let data = DataServer::new(data::DataService::new(engine.clone(), account.clone(), stopping.clone()))
+pub(crate) async fn routes(engine: &Engine, gate: &Gate, stopping: &CancellationToken) -> (Router, HealthSwitch) {
+    let access = Access::new(engine.clone(), gate.clone());
+    let control = ControlServer::new(control::ControlService::new(access.clone()));
+    let data = DataServer::new(data::DataService::new(access.clone(), stopping.clone()))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-    let lease = LeaseServer::new(lease::LeaseService::new(engine.clone(), account.clone()))
+    let lease = LeaseServer::new(lease::LeaseService::new(access.clone()))
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<Control>().await;
@@ -53,7 +56,8 @@ pub(crate) async fn routes(engine: &Engine, account: &AccountId, stopping: &Canc
         .add_service(health)
         .add_service(reflection().build_v1().expect("the descriptors were compiled with this program"))
         .add_service(reflection().build_v1alpha().expect("the descriptors were compiled with this program"));
-    (routes.prepare().into_axum_router(), HealthSwitch { reporter })
+    let guarded = routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(access, access::guard));
+    (guarded, HealthSwitch { reporter })
 }
 
 /// What the health service says: serving, until storage has failed or the broker goes.
@@ -108,4 +112,8 @@ fn told(error: &tidemill_engine::Error) -> Error {
 
 fn going_away() -> Error {
     Error::new(ErrorKind::Unavailable, "the broker is shutting down")
+}
+
+fn credentials_changed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the credentials that the broker knows have changed, call again")
 }

@@ -96,11 +96,11 @@ impl Broker {
                 listeners.extend(second.map(|(listener, _)| (listener, Speaks::Tls(acceptor))));
             }
         }
-        let (grpc, health) = grpc::routes(&engine, gate.account(), &stopping).await;
+        let (grpc, health) = grpc::routes(&engine, &gate, &stopping).await;
         let front = Front {
             grpc,
             ops: Ops::new(engine.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
-            aws: aws::router(AwsState::guarded(engine.clone(), gate, stopping.clone())),
+            aws: aws::router(AwsState::guarded(engine.clone(), gate, settings.limits, stopping.clone())),
         };
         let door = Door { front, stopping: stopping.clone(), patience: Patience::default() };
         let accepting = accept::accept(Listeners::new(listeners), door, settings.connections_max);

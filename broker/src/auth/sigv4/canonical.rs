@@ -4,6 +4,9 @@ use http::Version;
 use http::header::{HOST, HeaderName};
 use http::request::Parts;
 
+/// What some clients sign over HTTP/2 in the place of `host`.
+pub(super) const AUTHORITY: &str = ":authority";
+
 /// The canonical request, or the name of a signed header that the request does not have.
 pub(super) fn request<'a>(
     parts: &Parts,
@@ -37,7 +40,8 @@ fn header(parts: &Parts, name: &str) -> Option<Vec<u8>> {
         Ok(name) => parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect(),
         Err(_) => Vec::new(),
     };
-    if values.is_empty() && name == HOST.as_str() {
+    let is_authority = name == AUTHORITY && parts.version == Version::HTTP_2;
+    if values.is_empty() && (name == HOST.as_str() || is_authority) {
         values.extend(authority);
     }
     if values.is_empty() {

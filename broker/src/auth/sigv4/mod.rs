@@ -131,7 +131,7 @@ fn check_signed_headers(claim: &Claim, parts: &Parts) -> Result<(), Refusal> {
         last = name;
     }
     let is_signed = |name: &str| claim.signed_headers.split(';').any(|signed| signed == name);
-    if !is_signed("host") {
+    if !is_signed("host") && !is_signed(canonical::AUTHORITY) {
         return Err(invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."));
     }
     let date_header = claim.dated_by_date_header.then_some("date");

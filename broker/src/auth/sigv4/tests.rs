@@ -484,6 +484,43 @@ fn over_http_2_the_authority_is_the_host() {
     keyed_gate("").verify(&parts, b"{}", NOW).unwrap_err();
 }
 
+/// Signed by the JavaScript SDK, which signs `:authority` by that name over HTTP/2.
+#[test]
+fn over_http_2_the_authority_may_be_signed_by_its_own_name() {
+    let sent = |version: Version, uri: &str| {
+        let mut parts = Request::post(uri).version(version).body(()).unwrap().into_parts().0;
+        let headers = [
+            ("content-type", "application/x-amz-json-1.1"),
+            ("x-amz-target", "Kinesis_20131202.ListStreams"),
+            ("content-length", "2"),
+            ("x-amz-user-agent", "aws-sdk-js/3.1142.0"),
+            ("amz-sdk-invocation-id", "84c371bb-33de-4330-ba01-24857a73d22e"),
+            ("amz-sdk-request", "attempt=1; max=1"),
+            ("x-amz-date", "20240102T030405Z"),
+            ("x-amz-content-sha256", "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"),
+            (
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240102/us-east-1/kinesis/aws4_request, \
+                 SignedHeaders=:authority;amz-sdk-invocation-id;amz-sdk-request;content-length;content-type;\
+                 x-amz-content-sha256;x-amz-date;x-amz-target;x-amz-user-agent, \
+                 Signature=b6e7218dbcef0f3e33d35a64ca0aa38f7ce95a9171818642d3153f2420217300",
+            ),
+        ];
+        for (name, value) in headers {
+            parts.headers.insert(name, value.parse().unwrap());
+        }
+        keyed_gate("").verify(&parts, b"{}", NOW)
+    };
+    sent(Version::HTTP_2, "http://127.0.0.1:14999/").unwrap();
+    let other = sent(Version::HTTP_2, "http://127.0.0.1:14998/").unwrap_err();
+    assert_eq!(other.code, Code::InvalidSignature);
+    // HTTP/1.1 has nothing of that name
+    assert_eq!(
+        message(sent(Version::HTTP_11, "http://127.0.0.1:14999/")),
+        "The signed header ':authority' is not in the request."
+    );
+}
+
 #[test]
 fn without_any_host_nothing_is_verified() {
     let mut parts = botocore()[0].parts().unwrap();

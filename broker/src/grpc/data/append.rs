@@ -8,17 +8,18 @@
 //! so that one call holds a bounded amount however it is used; when it is used up nothing is read from the connection,
 //! and HTTP/2 holds the sender back. A batch that fails is an answer; only a broken request stream ends the call.
 
-use super::super::{going_away, told};
+use super::super::access::{Access, Caller};
+use super::super::{credentials_changed, going_away, told};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tidemill_engine::{Appended, Engine, PendingAppend, Stream};
+use tidemill_engine::{Appended, PendingAppend, Stream};
 use tidemill_proto::v1::append_response::Outcome;
 use tidemill_proto::v1::{self, AppendRequest, AppendResponse};
 use tidemill_proto::{Error, ErrorKind};
-use tidemill_types::{AccountId, Frame, ShardId, ShardMapVersion, StreamKey, StreamName};
+use tidemill_types::{Frame, ShardId, ShardMapVersion};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -47,15 +48,15 @@ struct Waiting {
 
 /// Runs the call until the client has closed its side and every batch is answered, or the call broke.
 pub(super) async fn serve(
-    engine: Engine,
-    account: AccountId,
+    access: Access,
+    caller: Caller,
     requests: Streaming<AppendRequest>,
     answers: mpsc::Sender<Result<AppendResponse, Status>>,
     stopping: CancellationToken,
 ) {
     let (accepted, waiting) = mpsc::channel(HANDOVER_MAX);
     let intake =
-        Intake { engine, account, streams: HashMap::new(), room: Arc::new(Semaphore::new(ROOM_BYTES)) };
+        Intake { access, caller, streams: HashMap::new(), room: Arc::new(Semaphore::new(ROOM_BYTES)) };
     let (ended, ()) = tokio::join!(intake.run(requests, accepted, stopping), answer(waiting, &answers));
     if let Err(status) = ended {
         // the client may be gone; then nobody is to be told
@@ -64,8 +65,8 @@ pub(super) async fn serve(
 }
 
 struct Intake {
-    engine: Engine,
-    account: AccountId,
+    access: Access,
+    caller: Caller,
     streams: HashMap<Arc<str>, Stream>,
     room: Arc<Semaphore>,
 }
@@ -81,6 +82,7 @@ impl Intake {
             let request = tokio::select! {
                 biased;
                 () = stopping.cancelled() => return Err(going_away().into()),
+                () = self.caller.valid.cancelled() => return Err(credentials_changed().into()),
                 () = accepted.closed() => return Ok(()),
                 next = requests.message() => match next? {
                     Some(request) => request,
@@ -118,9 +120,12 @@ impl Intake {
 
     async fn submit(&mut self, lane: &Lane, request: AppendRequest) -> Result<PendingAppend, Error> {
         let shard = ShardId::new(request.shard)?;
-        let frame = Frame::decode_untrusted(&request.frame)?;
         let version = ShardMapVersion::new(request.map_version);
         let stream = self.stream(&lane.0)?;
+        let frame = match stream.takes_keyless() {
+            true => Frame::decode_untrusted_keyless(&request.frame)?,
+            false => Frame::decode_untrusted(&request.frame)?,
+        };
         let meant = request.stream_incarnation;
         if meant != 0 && meant != stream.info().incarnation.get() {
             let message = format!("stream {} was deleted and made anew since its shards were listed", lane.0);
@@ -129,13 +134,12 @@ impl Intake {
         stream.submit(shard, version, frame).await.map_err(|e| told(&e))
     }
 
-    /// The stream of that name; found anew once it was deleted.
+    /// The stream of that name, if the caller may write to it; found anew once it was deleted.
     fn stream(&mut self, name: &Arc<str>) -> Result<&Stream, Error> {
         let known = self.streams.get(name).is_some_and(|stream| !stream.is_deleted());
         if !known {
             self.streams.remove(name);
-            let key = StreamKey::new(self.account.clone(), StreamName::new(name)?);
-            let stream = self.engine.stream(&key).map_err(|e| told(&e))?;
+            let stream = self.access.open(&self.caller, "kinesis:PutRecords", name)?;
             if self.streams.len() >= STREAMS_MAX {
                 self.streams.clear();
             }

@@ -3,24 +3,22 @@
 mod append;
 mod read;
 
-use tidemill_engine::Engine;
+use super::access::Access;
 use tidemill_proto::v1::data_server::Data;
 use tidemill_proto::v1::{AppendRequest, AppendResponse, ReadRequest, ReadResponse};
-use tidemill_types::AccountId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) struct DataService {
-    engine: Engine,
-    account: AccountId,
+    access: Access,
     stopping: CancellationToken,
 }
 
 impl DataService {
-    pub(super) fn new(engine: Engine, account: AccountId, stopping: CancellationToken) -> Self {
-        Self { engine, account, stopping }
+    pub(super) fn new(access: Access, stopping: CancellationToken) -> Self {
+        Self { access, stopping }
     }
 }
 
@@ -33,21 +31,17 @@ impl Data for DataService {
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
+        let (caller, requests) = Access::caller(request)?;
         let (answers, stream) = mpsc::channel(append::ANSWERS_WAITING_MAX);
-        tokio::spawn(append::serve(
-            self.engine.clone(),
-            self.account.clone(),
-            request.into_inner(),
-            answers,
-            self.stopping.clone(),
-        ));
+        tokio::spawn(append::serve(self.access.clone(), caller, requests, answers, self.stopping.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let reader = read::Reader::open(&self.engine, &self.account, request.into_inner()).await?;
+        let (caller, request) = Access::caller(request)?;
+        let reader = read::Reader::open(&self.access, &caller, request).await?;
         let (answers, stream) = mpsc::channel(read::ANSWERS_WAITING_MAX);
-        tokio::spawn(reader.serve(answers, self.stopping.clone()));
+        tokio::spawn(reader.serve(answers, self.stopping.clone(), caller.valid));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

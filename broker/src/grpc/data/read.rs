@@ -3,14 +3,15 @@
 //! The first answer comes at once, with the shard and whatever is there. Then pages follow as fast as the reader takes
 //! them: two wait here, the rest stays on disk. When nothing comes an empty answer tells that the call is alive.
 
-use super::super::{HEARTBEAT, going_away, told};
+use super::super::access::{Access, Caller};
+use super::super::{HEARTBEAT, credentials_changed, going_away, told};
 use bytes::{Bytes, BytesMut};
-use tidemill_engine::{Engine, FramePage, Stream};
+use tidemill_engine::{FramePage, Stream};
 use tidemill_proto::convert::required;
 use tidemill_proto::v1::{ReadRequest, ReadResponse};
 use tidemill_proto::{Error, Result};
 use tidemill_types::limits::FRAME_BYTES_MAX;
-use tidemill_types::{AccountId, Frame, Position, SequenceIndex, Shard, ShardId, StreamKey, StreamName};
+use tidemill_types::{Frame, Position, SequenceIndex, Shard, ShardId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -39,14 +40,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) async fn open(engine: &Engine, account: &AccountId, request: ReadRequest) -> Result<Self> {
-        let key = StreamKey::new(account.clone(), StreamName::new(&request.stream)?);
-        let id = ShardId::new(request.shard)?;
+    pub(super) async fn open(
+        access: &Access,
+        caller: &Caller,
+        request: ReadRequest,
+    ) -> std::result::Result<Self, Status> {
+        let stream = access.open(caller, "kinesis:GetRecords", &request.stream)?;
+        let id = ShardId::new(request.shard).map_err(Error::from)?;
         let position = Position::try_from(required(request.position, "position")?)?;
-        let stream = engine.stream(&key).map_err(|e| told(&e))?;
         let from = stream.resolve(id, position).await.map_err(|e| told(&e))?;
         let shard = stream.shards().into_iter().find(|shard| shard.id == id).ok_or_else(|| {
-            Error::new(tidemill_proto::ErrorKind::NotFound, format!("Stream {key} has no {id}."))
+            Error::new(tidemill_proto::ErrorKind::NotFound, format!("Stream {} has no {id}.", request.stream))
         })?;
         let until = if request.stop_at_tip {
             Until::Tip(stream.resolve(id, Position::Latest).await.map_err(|e| told(&e))?)
@@ -60,12 +64,13 @@ impl Reader {
         Ok(Self { stream, shard, from, until, page_bytes })
     }
 
-    /// Sends pages until the end, the reader's or the broker's.
-    pub(super) async fn serve(self, answers: Answers, stopping: CancellationToken) {
+    /// Sends pages until the end: the reader's, the broker's, or that of the credentials.
+    pub(super) async fn serve(self, answers: Answers, stopping: CancellationToken, valid: CancellationToken) {
         let ended = tokio::select! {
             ended = self.send_pages(&answers) => ended,
             () = answers.closed() => return,
             () = stopping.cancelled() => Err(going_away()),
+            () = valid.cancelled() => Err(credentials_changed()),
         };
         if let Err(error) = ended {
             // a reader that has gone in this moment needs no status
