@@ -8,7 +8,7 @@ use tidemill_proto::client::Channel;
 use tidemill_proto::v1::append_response::Outcome;
 use tidemill_proto::v1::{AppendRequest, AppendResponse, ErrorKind, ListShardsRequest, ReadRequest};
 use tidemill_tests::{Broker, create_stream, payload};
-use tidemill_types::limits::{FRAME_BYTES_MAX, RECORD_DATA_BYTES_MAX};
+use tidemill_types::limits::{FRAME_BYTES_MAX, RECORD_BYTES_DEFAULT, RECORD_DATA_BYTES_MAX};
 use tidemill_types::{Frame, FrameWriter, ProducerId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -174,9 +174,12 @@ async fn frames_up_to_the_limit_are_taken_and_larger_messages_do_not_hurt_the_br
     let mut broker = Broker::start(home.path(), &["--durability", "os"]).await?;
     create_stream(&broker, STREAM, 1).await?;
     let mut appending = Appending::open(&broker).await?;
-    let largest = large_frame(1, RECORD_DATA_BYTES_MAX);
+    // the limit of a record counts its key
+    let largest = large_frame(11, RECORD_BYTES_DEFAULT - 1);
     let taken = appending.append(largest.bytes().clone()).await?;
-    assert_eq!(kind(&taken), None, "a record of 10 MiB: {taken:?}");
+    assert_eq!(kind(&taken), None, "eleven records of 1 MiB: {taken:?}");
+    let refused = appending.append(large_frame(1, RECORD_BYTES_DEFAULT).bytes().clone()).await?;
+    assert_eq!(kind(&refused), Some(ErrorKind::Invalid), "{refused:?}");
     // a frame above the limit of frames, below that of messages
     let mut over = large_frame(1, RECORD_DATA_BYTES_MAX).bytes().to_vec();
     over.resize(FRAME_BYTES_MAX + 1, 0);
