@@ -166,28 +166,28 @@ fn put_cbor(value: &Node<'_>, dice: &mut impl Iterator<Item = u8>, out: &mut Vec
     }
     let known = throw & 2 == 0;
     match value {
-        Node::Null if known => drop(cbor.null().unwrap()),
-        Node::Null => drop(cbor.undefined().unwrap()),
-        Node::Bool(value) => drop(cbor.bool(*value).unwrap()),
-        Node::Number(Number::Whole(whole)) => drop(cbor.i64(*whole).unwrap()),
+        Node::Null if known => cbor.null().map(drop).unwrap(),
+        Node::Null => cbor.undefined().map(drop).unwrap(),
+        Node::Bool(value) => cbor.bool(*value).map(drop).unwrap(),
+        Node::Number(Number::Whole(whole)) => cbor.i64(*whole).map(drop).unwrap(),
         Node::Number(Number::Fraction(fraction)) => match *fraction as f32 {
-            single if !known && f64::from(single) == *fraction => drop(cbor.f32(single).unwrap()),
-            _ => drop(cbor.f64(*fraction).unwrap()),
+            single if !known && f64::from(single) == *fraction => cbor.f32(single).map(drop).unwrap(),
+            _ => cbor.f64(*fraction).map(drop).unwrap(),
         },
-        Node::Text(text) if known => drop(cbor.str(text).unwrap()),
+        Node::Text(text) if known => cbor.str(text).map(drop).unwrap(),
         Node::Text(text) => {
             cbor.begin_str().unwrap();
-            text.chars().for_each(|part| drop(cbor.str(part.encode_utf8(&mut [0; 4])).unwrap()));
+            text.chars().for_each(|part| cbor.str(part.encode_utf8(&mut [0; 4])).map(drop).unwrap());
             cbor.end().unwrap();
         }
-        Node::Bytes(bytes) => drop(cbor.bytes(bytes).unwrap()),
+        Node::Bytes(bytes) => cbor.bytes(bytes).map(drop).unwrap(),
         Node::List(items) => {
-            drop(if known { cbor.array(items.len() as u64).unwrap() } else { cbor.begin_array().unwrap() });
+            if known { cbor.array(items.len() as u64) } else { cbor.begin_array() }.map(drop).unwrap();
             items.iter().for_each(|item| put_cbor(item, dice, out));
             out.extend((!known).then_some(0xff));
         }
         Node::Map(members) => {
-            drop(if known { cbor.map(members.len() as u64).unwrap() } else { cbor.begin_map().unwrap() });
+            if known { cbor.map(members.len() as u64) } else { cbor.begin_map() }.map(drop).unwrap();
             for (name, value) in members {
                 put_cbor(&Node::Text(name.clone()), &mut std::iter::repeat(throw & 2), out);
                 put_cbor(value, dice, out);

@@ -1,0 +1,272 @@
+//! The body of a subscription: one frame after the other, made as the connection takes them.
+//!
+//! ```text
+//!  initial-response ─► event, event, … ─┬─ five minutes, or the broker stops ─► end
+//!                       (an empty one   ├─ end of a closed shard: an event that names its children ─► end
+//!                       after 5 s       └─ seat taken, consumer or stream gone, a failed read: exception ─► end
+//!                       without records)
+//! ```
+//!
+//! A reader that does not read holds one page and two frames, no longer than its five minutes, and delays nobody else.
+//! Payloads are JSON whatever the request was encoded in.
+
+use super::seats::Seat;
+use crate::aws::codec::Encoding;
+use crate::aws::error::{self, ApiError, Code};
+use crate::aws::eventstream;
+use crate::aws::shape::{ChildShard, SubscribeToShardEvent};
+use crate::aws::{AwsState, body::Budget};
+use axum::body::Body;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+use tidemill_engine::{ReadRecord, Stream, Subscription};
+use tidemill_types::{ConsumerArn, Frame, SequenceIndex, SequenceNumber, Shard, StreamKey, TimestampMs};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+/// How long a subscription lasts (Kinesis).
+const LIFE: Duration = Duration::from_secs(300);
+/// Without records an empty event follows after so long.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Frames that are fetched at a time, and about the size of an event on the wire. A larger frame or record comes alone.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Frames that wait for the connection.
+const FRAMES_WAITING_MAX: usize = 1;
+/// What a record takes on the wire besides its data and key.
+const RECORD_OVERHEAD_BYTES: usize = 192;
+
+/// Whose subscription it is, and at which shard.
+pub(super) struct Subject {
+    pub(super) consumer: ConsumerArn,
+    pub(super) key: StreamKey,
+    pub(super) stream: Stream,
+    pub(super) shard: Shard,
+}
+
+/// What is being followed, and how far it was sent.
+pub(super) struct Feed {
+    state: AwsState,
+    subject: Subject,
+    subscription: Subscription,
+    seat: Seat,
+    ends_at: Instant,
+    stopping: CancellationToken,
+    phase: Phase,
+    page: Page,
+    /// The last record that was sent.
+    last: Option<SequenceNumber>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    /// Nothing was read yet: where the reader stands is told at once.
+    Placing,
+    Following,
+    Ended,
+}
+
+/// What was read and not sent yet.
+struct Page {
+    /// Each with whether it lies encrypted.
+    frames: VecDeque<(Frame, bool)>,
+    /// The next record to send.
+    next: SequenceIndex,
+    /// Where the page ends.
+    end: SequenceIndex,
+    millis_behind: u64,
+    /// The children, if the shard ends with this page.
+    children: Option<Vec<Shard>>,
+}
+
+impl Page {
+    /// The records of the next event.
+    fn take(&mut self, shard: &Shard) -> Vec<ReadRecord> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while let Some((frame, encrypted)) = self.frames.front() {
+            let (arrival, from) = (frame.header().arrival, self.next);
+            for record in frame.records().filter(|record| record.index >= from) {
+                bytes += record.data.len().div_ceil(3) * 4 + record.key.len() + RECORD_OVERHEAD_BYTES;
+                if bytes > EVENT_BYTES_MAX && !records.is_empty() {
+                    return records;
+                }
+                let number = shard.number(record.index, arrival);
+                let (key, data) = (record.key.to_owned(), record.data_bytes());
+                records.push(ReadRecord { number, arrival, key, data, encrypted: *encrypted });
+                self.next = record.index.next();
+            }
+            self.frames.pop_front();
+        }
+        self.next = self.end;
+        records
+    }
+}
+
+impl Feed {
+    pub(super) fn new(
+        state: AwsState,
+        subject: Subject,
+        subscription: Subscription,
+        from: SequenceIndex,
+        seat: Seat,
+    ) -> Self {
+        let page = Page { frames: VecDeque::new(), next: from, end: from, millis_behind: 0, children: None };
+        let stopping = state.stopping().clone();
+        let ends_at = Instant::now() + LIFE;
+        Self {
+            state,
+            subject,
+            subscription,
+            seat,
+            ends_at,
+            stopping,
+            phase: Phase::Opening,
+            page,
+            last: None,
+        }
+    }
+
+    /// The body of the reply. Dropping it ends the subscription.
+    pub(super) fn into_body(self) -> Body {
+        let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
+        tokio::spawn(self.serve(sender));
+        Body::from_stream(ReceiverStream::new(frames).map(Ok::<_, Infallible>))
+    }
+
+    /// Sends frames until the end, the reader's or that of its time: nothing is held longer for one who does not read.
+    async fn serve(mut self, frames: mpsc::Sender<Bytes>) {
+        let ends_at = self.ends_at;
+        let sending = async {
+            while let Some(frame) = self.frame().await {
+                if tokio::time::timeout_at(ends_at, frames.send(frame)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = sending => {}
+            () = frames.closed() => {}
+        }
+    }
+
+    /// The next frame, or the end.
+    async fn frame(&mut self) -> Option<Bytes> {
+        match self.phase {
+            Phase::Ended => return None,
+            Phase::Opening => {
+                self.phase = Phase::Placing;
+                return Some(eventstream::event("initial-response", b"{}").into());
+            }
+            Phase::Placing | Phase::Following => {}
+        }
+        let event = self.event().await.transpose()?;
+        let frame = event.and_then(|event| framed(&event, self.state.budget()));
+        Some(frame.unwrap_or_else(|error| {
+            self.phase = Phase::Ended;
+            exception(&error)
+        }))
+    }
+
+    async fn event(&mut self) -> Result<Option<SubscribeToShardEvent>, ApiError> {
+        if self.page.frames.is_empty() && self.page.children.is_none() {
+            let idle = if self.phase == Phase::Placing { Duration::ZERO } else { HEARTBEAT };
+            let page = tokio::select! {
+                biased;
+                () = self.seat.ousted() => return Err(seat_taken(&self.subject)),
+                () = self.stopping.cancelled() => return Ok(None),
+                () = tokio::time::sleep_until(self.ends_at) => return Ok(None),
+                page = self.subscription.next_or_idle(EVENT_BYTES_MAX, idle) => page,
+            };
+            self.phase = Phase::Following;
+            let shard = self.subject.shard.id;
+            let Some(page) = page.map_err(|e| error::of_shard(&e, shard, &self.subject.key))? else {
+                return Ok(None);
+            };
+            self.page = Page {
+                frames: page.frames.into_iter().zip(page.encrypted).collect(),
+                next: page.from,
+                end: page.next,
+                millis_behind: page.millis_behind,
+                children: page.end,
+            };
+        }
+        self.subject.check_consumer()?;
+        Ok(Some(self.next_event()))
+    }
+
+    fn next_event(&mut self) -> SubscribeToShardEvent {
+        let records = self.page.take(&self.subject.shard);
+        let now = self.state.now();
+        if records.is_empty() && self.page.children.is_some() {
+            self.phase = Phase::Ended;
+            let children = self.page.children.take().unwrap_or_default();
+            let children = children.into_iter().map(ChildShard::from).collect();
+            return SubscribeToShardEvent { records, continuation: None, millis_behind: 0, children };
+        }
+        let millis_behind = match records.last() {
+            Some(last) if !self.page.frames.is_empty() => now.get().saturating_sub(last.arrival.get()).max(1),
+            _ => self.page.millis_behind,
+        };
+        self.last = records.last().map(|last| last.number).or(self.last);
+        let continuation = Some(self.continuation(now));
+        SubscribeToShardEvent { records, continuation, millis_behind, children: Vec::new() }
+    }
+
+    /// A number after which the reader can go on: that of the last record or, if there was none or numbers were skipped
+    /// since, the one right before the next.
+    fn continuation(&self, now: TimestampMs) -> SequenceNumber {
+        match self.last {
+            Some(last) if last.index().next() == self.page.next => last,
+            _ => {
+                let before = self.page.next.get().saturating_sub(1);
+                let before = SequenceIndex::new(before).expect("all below an index are indexes");
+                self.subject.shard.number(before, now)
+            }
+        }
+    }
+}
+
+impl Subject {
+    /// That the consumer is still registered, and no other of its name.
+    fn check_consumer(&self) -> Result<(), ApiError> {
+        let found = self.stream.consumer(&self.consumer.consumer);
+        let same = found.is_ok_and(|info| info.created.seconds() == self.consumer.created_s);
+        if same && !self.stream.is_deleted() {
+            return Ok(());
+        }
+        let message = format!("Consumer {} was deregistered.", self.consumer);
+        Err(ApiError::new(Code::ResourceNotFound, message))
+    }
+}
+
+/// Told before the stream as a refusal, and within it to the older subscriber.
+pub(super) fn seat_taken(subject: &Subject) -> ApiError {
+    let (consumer, shard) = (&subject.consumer, subject.shard.id);
+    let message = format!("Another active subscription exists for consumer {consumer} at shard {shard}.");
+    ApiError::new(Code::ResourceInUse, message)
+}
+
+/// An event as a frame that counts against the budget until it was sent.
+fn framed(event: &SubscribeToShardEvent, budget: &Budget) -> Result<Bytes, ApiError> {
+    let payload = Encoding::Json.encode(event);
+    budget.charge(eventstream::event("SubscribeToShardEvent", &payload))
+}
+
+/// The model of the stream has no exception for what AWS calls common errors: those are internal failures there.
+fn exception(error: &ApiError) -> Bytes {
+    let name = match error.code() {
+        Code::ResourceNotFound
+        | Code::ResourceInUse
+        | Code::KmsNotFound
+        | Code::KmsInvalidState
+        | Code::KmsAccessDenied => error.code().name(),
+        _ => "InternalFailureException",
+    };
+    let payload = serde_json::json!({ "message": error.message() }).to_string();
+    eventstream::exception(name, payload.as_bytes()).into()
+}
