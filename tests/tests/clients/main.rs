@@ -4,6 +4,7 @@
 mod aggregation;
 mod aws_cli;
 mod boto3;
+mod broker;
 mod cbor;
 mod coverage;
 mod install;

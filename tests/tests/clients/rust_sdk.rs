@@ -1,5 +1,6 @@
 //! The official Rust SDK, over HTTP/1.1 in clear text: records in and out, typed errors, subscriptions.
 
+use crate::broker::verifying;
 use anyhow::{Context, Result, bail};
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use aws_sdk_kinesis::primitives::Blob;
@@ -43,7 +44,7 @@ async fn put(client: &Client, data: &str) -> Result<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rust_sdk_puts_and_reads_records_and_gets_typed_errors() -> Result<()> {
     let home = TempDir::new()?;
-    let mut broker = Broker::start(home.path(), &[]).await?;
+    let mut broker = verifying(&home, &[]).await?;
     let client = client(&broker);
     let absent = client.describe_stream_summary().stream_name(STREAM).send().await;
     let error = absent.expect_err("the stream is not there yet").into_service_error();
@@ -128,7 +129,7 @@ async fn subscribe(client: &Client, consumer: &str, from: StartingPosition) -> R
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rust_sdk_is_pushed_records_until_a_shard_is_split() -> Result<()> {
     let home = TempDir::new()?;
-    let mut broker = Broker::start(home.path(), &[]).await?;
+    let mut broker = verifying(&home, &[]).await?;
     let client = client(&broker);
     let consumer = consumer_of(&client).await?;
     put(&client, "before").await?;
@@ -179,7 +180,7 @@ async fn consumer_of(client: &Client) -> Result<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_goes_on_behind_its_last_event_after_a_kill() -> Result<()> {
     let home = TempDir::new()?;
-    let mut broker = Broker::start(home.path(), &[]).await?;
+    let mut broker = verifying(&home, &[]).await?;
     let consumer = {
         let client = client(&broker);
         let consumer = consumer_of(&client).await?;

@@ -10,11 +10,15 @@ import json
 import urllib.parse
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
+SECRET = "test"
 # either says that the request is wrong; which of them it is, is for the tests of each operation's words
 INVALID = ("InvalidArgumentException", "ValidationException")
 # errors that an operation may answer with although the model does not list them
@@ -45,7 +49,7 @@ class Kinesis:
             endpoint_url=self.endpoint,
             region_name=REGION,
             aws_access_key_id=ACCOUNT,
-            aws_secret_access_key="test",
+            aws_secret_access_key=SECRET,
             config=config,
         )
         client.meta.events.register("after-call.kinesis", self._note)
@@ -115,12 +119,14 @@ class Kinesis:
     def raw(self, operation, body):
         """A request as no client would send it: status and decoded reply."""
         at = urllib.parse.urlsplit(self.endpoint)
-        connection = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
         headers = {
             "content-type": "application/x-amz-json-1.1",
             "x-amz-target": f"Kinesis_20131202.{operation}",
         }
-        connection.request("POST", "/", body=json.dumps(body), headers=headers)
+        request = AWSRequest("POST", f"{self.endpoint}/", headers=headers, data=json.dumps(body))
+        SigV4Auth(Credentials(ACCOUNT, SECRET), "kinesis", REGION).add_auth(request)
+        connection = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
+        connection.request("POST", "/", body=request.data, headers=dict(request.headers))
         reply = connection.getresponse()
         text = reply.read()
         connection.close()
