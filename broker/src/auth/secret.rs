@@ -13,8 +13,8 @@ impl Secret {
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
-    /// The text itself: for hashing only.
-    pub(super) fn reveal(&self) -> &str {
+    /// The text itself: for hashing, and for making a key of it.
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }
