@@ -183,7 +183,8 @@ impl Rules {
 fn check_order(after: Option<&str>, opened: &Opened, now: TimestampMs) -> Result<()> {
     let Some(text) = after else { return Ok(()) };
     let ours = |number: &SequenceNumber| {
-        let past = number.time_s() <= now.seconds();
+        // a shard that came of a reshard may have been created some seconds ahead of the clock
+        let past = number.time_s() <= now.seconds().max(number.shard_created_s());
         past && opened.stream.check_number(number.shard(), number).is_ok()
     };
     match text.parse().ok().filter(ours) {
@@ -205,6 +206,7 @@ pub(crate) async fn get_shard_iterator(
     let place = Place { shard, key: &key };
     let position = place.position(&input, now)?;
     let Opened { stream, .. } = call.open(key.clone(), |key| shard_gone(shard, key))?;
+    call.admit_iterator(&key, shard)?;
     place.check_number(&stream, position)?;
     let resolved = stream.resolve(shard, position).await;
     let index = resolved.map_err(|error| error::of_shard(&error, shard, &key))?;

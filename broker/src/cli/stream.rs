@@ -1,4 +1,4 @@
-//! `tidemill stream create|list|describe|delete`.
+//! `tidemill stream create|list|describe|delete|split|merge|scale`.
 
 use super::{Connection, output};
 use crate::error::Result;
@@ -7,7 +7,7 @@ use tidemill_proto::convert::StreamDescription;
 use tidemill_types::limits::{
     RETENTION_HOURS_DEFAULT, RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_PER_STREAM_MAX,
 };
-use tidemill_types::{Shard, StreamName};
+use tidemill_types::{HashKey, Shard, ShardId, StreamName};
 
 const PAGE: u32 = 1000;
 
@@ -48,6 +48,45 @@ enum Action {
         #[command(flatten)]
         common: Common,
     },
+    #[command(flatten)]
+    Reshard(Reshard),
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Reshard {
+    /// Split an open shard in two
+    Split {
+        stream: StreamName,
+        /// The shard, such as shardId-000000000000 or 0
+        #[arg(long)]
+        shard: ShardId,
+        /// The first hash key of the upper child; the middle if not given
+        #[arg(long)]
+        at: Option<HashKey>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Merge two open shards whose ranges touch
+    Merge {
+        stream: StreamName,
+        /// The lower shard
+        #[arg(long)]
+        shard: ShardId,
+        /// The shard that begins where the other ends
+        #[arg(long)]
+        adjacent: ShardId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Split and merge until so many open shards share the hash space equally
+    Scale {
+        stream: StreamName,
+        /// Open shards to come to, 1 to 10,000
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS_PER_STREAM_MAX)))]
+        shards: u32,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,7 +111,42 @@ pub(super) async fn run(args: Args) -> Result<()> {
             common.connection.control().await?.delete_stream(&stream).await?;
             common.print(&json!({ "deleted": stream.as_str() }), || format!("deleted {stream}"))
         }
+        Action::Reshard(reshard) => run_reshard(reshard).await,
     }
+}
+
+async fn run_reshard(reshard: Reshard) -> Result<()> {
+    match reshard {
+        Reshard::Split { stream, shard, at, common } => {
+            let control = common.connection.control().await?;
+            let at = match at {
+                Some(at) => at,
+                None => middle(&control.list_shards(&stream).await?.shards, shard),
+            };
+            control.split_shard(&stream, shard, at).await?;
+            let told = json!({ "split": shard.to_string(), "at": at.to_string() });
+            common.print(&told, || format!("split {shard} of {stream} at {at}"))
+        }
+        Reshard::Merge { stream, shard, adjacent, common } => {
+            common.connection.control().await?.merge_shards(&stream, shard, adjacent).await?;
+            let told = json!({ "merged": [shard.to_string(), adjacent.to_string()] });
+            common.print(&told, || format!("merged {shard} and {adjacent} of {stream}"))
+        }
+        Reshard::Scale { stream, shards, common } => {
+            let scaled = common.connection.control().await?.scale_stream(&stream, shards).await?;
+            let told = json!({ "before": scaled.before, "after": scaled.after });
+            common.print(&told, || {
+                format!("scaled {stream} from {} to {} open shards", scaled.before, scaled.after)
+            })
+        }
+    }
+}
+
+/// Where a shard would be halved; anywhere for one that is not there, which the broker then tells.
+fn middle(shards: &[Shard], id: ShardId) -> HashKey {
+    let shard = shards.iter().find(|shard| shard.id == id);
+    let (start, end) = shard.map_or((0, 0), |shard| (shard.range.start().get(), shard.range.end().get()));
+    HashKey::new(start + (end - start) / 2 + u128::from((end - start) % 2 == 1))
 }
 
 async fn list(common: &Common) -> Result<()> {

@@ -274,4 +274,22 @@ impl Control for FakeBroker {
         };
         Ok(Response::new((&list).into()))
     }
+    async fn split_shard(
+        &self,
+        _: Request<v1::SplitShardRequest>,
+    ) -> Result<Response<v1::SplitShardResponse>, Status> {
+        Err(Status::unimplemented("not split here"))
+    }
+    async fn merge_shards(
+        &self,
+        _: Request<v1::MergeShardsRequest>,
+    ) -> Result<Response<v1::MergeShardsResponse>, Status> {
+        Err(Status::unimplemented("not merged here"))
+    }
+    async fn scale_stream(
+        &self,
+        _: Request<v1::ScaleStreamRequest>,
+    ) -> Result<Response<v1::ScaleStreamResponse>, Status> {
+        Err(Status::unimplemented("not scaled here"))
+    }
 }

@@ -1,11 +1,11 @@
 //! The calls on streams and shards, in nouns, each with a deadline and repeated where that is safe.
 //!
-//! Looking is repeated after every retryable failure. Creating and deleting are repeated only when nothing was done: after
+//! Looking is repeated after every retryable failure. What changes something is repeated only when nothing was done: after
 //! an unknown outcome the caller gets that, and looks.
 
 use super::channel::Channel;
 use super::retry::Backoff;
-use crate::convert::{ShardList, StreamDescription, required};
+use crate::convert::{ShardList, StreamDescription, hash_key_to_wire, required};
 use crate::v1;
 use crate::{Error, ErrorKind, Outcome, Result};
 use rand::SeedableRng;
@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidemill_types::StreamName;
+use tidemill_types::{HashKey, ShardId, StreamName};
 use tokio::time::Instant;
 
 /// One attempt may take this long.
@@ -30,6 +30,15 @@ pub struct StreamPage {
     pub more: bool,
 }
 
+/// What scaling a stream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaled {
+    /// Open shards before.
+    pub before: u32,
+    /// Open shards now.
+    pub after: u32,
+}
+
 /// Whether a call may be done twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
@@ -37,8 +46,8 @@ enum Repeat {
     OnlyIfNotDone,
 }
 
-/// Creates, deletes, describes and lists streams. Shared by its clones. Cancelling a call is safe; whether a cancelled
-/// `create_stream` or `delete_stream` was done is unknown.
+/// Creates, deletes, describes, lists and reshards streams. Shared by its clones. Cancelling a call is safe; whether a
+/// cancelled one that changes something was done is unknown.
 #[derive(Debug, Clone)]
 pub struct Control {
     channel: Channel,
@@ -116,6 +125,50 @@ impl Control {
         })
         .await?
         .try_into()
+    }
+
+    /// Splits an open shard: its upper child begins at `at`, which lies above its first hash key plus one and below its
+    /// last. [`ErrorKind::Invalid`] if it is closed already or `at` does not lie within.
+    pub async fn split_shard(&self, stream: &StreamName, shard: ShardId, at: HashKey) -> Result<()> {
+        let request = v1::SplitShardRequest {
+            stream: stream.to_string(),
+            shard: shard.get(),
+            hash_start: hash_key_to_wire(at),
+        };
+        self.call("splitting the shard", Repeat::OnlyIfNotDone, || {
+            let (mut client, request) = (self.channel.control(), bounded(request.clone()));
+            async move { client.split_shard(request).await }
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Merges two open shards, the second beginning where the first ends. [`ErrorKind::Invalid`] otherwise.
+    pub async fn merge_shards(&self, stream: &StreamName, shard: ShardId, adjacent: ShardId) -> Result<()> {
+        let request = v1::MergeShardsRequest {
+            stream: stream.to_string(),
+            shard: shard.get(),
+            adjacent_shard: adjacent.get(),
+        };
+        self.call("merging the shards", Repeat::OnlyIfNotDone, || {
+            let (mut client, request) = (self.channel.control(), bounded(request.clone()));
+            async move { client.merge_shards(request).await }
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Splits and merges until `shard_count` open shards share the hash space equally. [`ErrorKind::Invalid`] if there are
+    /// that many already.
+    pub async fn scale_stream(&self, stream: &StreamName, shard_count: u32) -> Result<Scaled> {
+        let request = v1::ScaleStreamRequest { stream: stream.to_string(), shard_count };
+        let scaled = self
+            .call("scaling the stream", Repeat::OnlyIfNotDone, || {
+                let (mut client, request) = (self.channel.control(), bounded(request.clone()));
+                async move { client.scale_stream(request).await }
+            })
+            .await?;
+        Ok(Scaled { before: scaled.before, after: scaled.after })
     }
 
     async fn call<T, F>(&self, what: &str, repeat: Repeat, attempt: impl Fn() -> F) -> Result<T>

@@ -7,7 +7,7 @@ mod control;
 mod endpoint;
 mod retry;
 
-pub use channel::Channel;
-pub use control::{Control, StreamPage};
+pub use channel::{Carrier, Channel, Prove};
+pub use control::{Control, Scaled, StreamPage};
 pub use endpoint::Endpoint;
 pub use retry::Backoff;
