@@ -17,7 +17,7 @@
 //!  48     8   producer id, 0 = none             writer
 //!  56     8   producer's batch number           writer
 //!  64         body: per record
-//!               4 data bytes, 2 key bytes, 2 flags = 0, key (UTF-8), data
+//!               4 data bytes, 2 key bytes, 2 flags = 0, key (UTF-8, may be empty), data
 //! ```
 //!
 //! A sealed frame's body is encrypted: [`sealed`] draws it.
