@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 /// Ciphers of earlier openings that are kept at hand; one costs two microseconds to make.
 const CIPHERS_MAX: usize = 64;
 /// Larger frames are sealed on a thread that may take its time: so much takes some 50 µs.
-const INLINE_BYTES_MAX: u32 = 128 << 10;
+const INLINE_BYTES_MAX: u32 = 512 << 10;
 
 /// The data keys of one stream, and what is sealed and opened with them.
 pub(crate) struct StreamKeys {
