@@ -8,6 +8,11 @@ use tempfile::TempDir;
 use tidemill_tests::{Broker, Kinesis, tell};
 
 const KEY_ID: &str = "alias/tidemill-tests";
+const KEYS: &str = r#"
+[[keys]]
+id = "alias/tidemill-tests"
+secret = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+"#;
 const OTHER_ACCOUNT: &str = "999999999999";
 const SHARD: &str = "shardId-000000000000";
 
@@ -117,7 +122,10 @@ async fn arn_of(kinesis: &mut Kinesis, stream: &str) -> Result<String> {
 }
 
 async fn broker(home: &TempDir) -> Result<Killed> {
-    let broker = Broker::start(home.path(), &[]).await?;
+    let config = home.path().join("tidemill.toml");
+    std::fs::write(&config, KEYS)?;
+    let config = config.to_str().context("a temporary directory has a plain name")?;
+    let broker = Broker::start(&home.path().join("data"), &["--config", config]).await?;
     let told = told(&mut broker.kinesis()).await?;
     Ok(Killed { broker: Some(broker), told, changes: 0 })
 }

@@ -4,8 +4,15 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tidemill_tests::Broker;
 
-/// Two credentials, of one account each, that may do everything.
+/// What streams can be encrypted with.
+pub(crate) const KEY_ID: &str = "alias/tidemill-tests";
+
+/// Two credentials, of one account each, that may do everything; a key.
 const CONFIG: &str = r#"
+[[keys]]
+id = "alias/tidemill-tests"
+secret = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
 [[credentials]]
 access_key_id = "test"
 secret_access_key = "test"
