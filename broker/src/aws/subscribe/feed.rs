@@ -270,3 +270,31 @@ fn exception(error: &ApiError) -> Bytes {
     let payload = serde_json::json!({ "message": error.message() }).to_string();
     eventstream::exception(name, payload.as_bytes()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_smithy_eventstream::frame::read_message_from;
+
+    /// The names that the model of the event stream knows, and no others.
+    #[test]
+    fn exceptions_within_the_stream_have_the_names_of_its_model() {
+        let cases = [
+            (Code::ResourceNotFound, "ResourceNotFoundException"),
+            (Code::ResourceInUse, "ResourceInUseException"),
+            (Code::KmsNotFound, "KMSNotFoundException"),
+            (Code::KmsInvalidState, "KMSInvalidStateException"),
+            (Code::KmsAccessDenied, "KMSAccessDeniedException"),
+            (Code::InternalFailure, "InternalFailureException"),
+            (Code::ServiceUnavailable, "InternalFailureException"),
+        ];
+        for (code, name) in cases {
+            let frame = exception(&ApiError::new(code, "told \"why\""));
+            let message = read_message_from(&mut &frame[..]).unwrap();
+            let headers: Vec<&str> =
+                message.headers().iter().map(|header| header.value().as_string().unwrap().as_str()).collect();
+            assert_eq!(headers, ["exception", name, "application/json"]);
+            assert_eq!(&message.payload()[..], br#"{"message":"told \"why\""}"#);
+        }
+    }
+}

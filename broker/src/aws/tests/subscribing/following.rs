@@ -155,3 +155,24 @@ async fn a_subscription_begins_where_it_is_told_to() {
         assert_eq!(events.data(1).await[0], text, "{position}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_record_comes_in_one_event() {
+    let kinesis = Kinesis::start().await;
+    kinesis.create("s", 1).await;
+    let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/s";
+    kinesis.ok("UpdateMaxRecordSize", json!({"StreamARN": arn, "MaxRecordSizeInKiB": 10_240})).await;
+    let consumer = register(&kinesis, "s", "c").await;
+    let mut live = subscribed(&kinesis, &consumer, 0, latest()).await;
+    live.records().await;
+    let largest = "x".repeat(10 * 1024 * 1024 - 1);
+    kinesis.put("s", "a", &largest).await;
+    kinesis.put("s", "a", "small").await;
+    let late = register(&kinesis, "s", "late").await;
+    let late = subscribed(&kinesis, &late, 0, horizon()).await;
+    for mut events in [live, late] {
+        let data = events.data(1).await;
+        assert!(data == [largest.as_str()], "{} records", data.len());
+        assert_eq!(events.data(1).await, ["small"]);
+    }
+}
