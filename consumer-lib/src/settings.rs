@@ -62,12 +62,26 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
+/// With what a worker proves who it is. `Debug` does not show the secret.
+#[derive(Clone)]
+struct Credentials {
+    access_key_id: String,
+    secret_access_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
 /// Collects the settings of a [`Worker`]; made by [`Worker::builder`]. Only the first three texts are needed.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct WorkerBuilder {
     endpoint: String,
     authorities: Option<Vec<u8>>,
+    credentials: Option<Credentials>,
     app: String,
     streams: Vec<String>,
     worker: Option<String>,
@@ -85,6 +99,7 @@ impl WorkerBuilder {
         Self {
             endpoint: endpoint.to_owned(),
             authorities: None,
+            credentials: None,
             app: app.to_owned(),
             streams: vec![stream.to_owned()],
             worker: None,
@@ -105,6 +120,13 @@ impl WorkerBuilder {
     /// The authorities (PEM) to trust with an address that begins with `https://`. Default: those the system trusts.
     pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authorities = Some(pem.into());
+        self
+    }
+    /// With what to prove to the broker who calls: an access key id and its secret. Default: nothing, which is enough for a
+    /// broker without credentials. Use `https://` wherever others could listen.
+    pub fn credentials(mut self, access_key_id: &str, secret_access_key: &str) -> Self {
+        let (access_key_id, secret_access_key) = (access_key_id.to_owned(), secret_access_key.to_owned());
+        self.credentials = Some(Credentials { access_key_id, secret_access_key });
         self
     }
     /// The worker's id, 1 to 256 bytes, unique among the workers of the application that run at the same time.
@@ -164,11 +186,15 @@ impl WorkerBuilder {
             self.streams.iter().map(|name| StreamName::new(name)).collect::<Result<Vec<_>, _>>()?;
         streams.sort();
         streams.dedup();
+        let mut endpoint = Endpoint::new(&self.endpoint)?;
+        if let Some(pem) = self.authorities {
+            endpoint = endpoint.ca_certificate(pem)?;
+        }
+        if let Some(Credentials { access_key_id, secret_access_key }) = self.credentials {
+            endpoint = endpoint.credentials(&access_key_id, &secret_access_key)?;
+        }
         Ok(Worker::new(Settings {
-            endpoint: match self.authorities {
-                Some(pem) => Endpoint::new(&self.endpoint)?.ca_certificate(pem)?,
-                None => Endpoint::new(&self.endpoint)?,
-            },
+            endpoint,
             app: AppName::new(&self.app)?,
             streams,
             worker: WorkerId::new(&self.worker.unwrap_or_else(made_up_worker_id))?,

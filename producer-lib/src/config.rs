@@ -40,6 +40,11 @@ impl Config {
     pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Result<Self> {
         Ok(Self { endpoint: self.endpoint.ca_certificate(pem)?, ..self })
     }
+    /// With what to prove to the broker who calls: an access key id and its secret. Default: nothing, which is enough for a
+    /// broker without credentials. Use `https://` wherever others could listen.
+    pub fn credentials(self, access_key_id: &str, secret_access_key: &str) -> Result<Self> {
+        Ok(Self { endpoint: self.endpoint.credentials(access_key_id, secret_access_key)?, ..self })
+    }
     /// How long the first record of a batch waits for company. Default 5 ms, at most 1 s and half of `record_deadline`; 0
     /// sends at once.
     pub fn linger(self, linger: Duration) -> Result<Self> {

@@ -217,11 +217,6 @@ impl Gate {
         Verified::anyone_of(claimed.unwrap_or_else(|| self.0.account.clone()))
     }
 
-    /// The account of callers that name none.
-    pub(crate) fn account(&self) -> &AccountId {
-        &self.0.account
-    }
-
     /// The region of the broker.
     pub(crate) fn region(&self) -> &Region {
         &self.0.region

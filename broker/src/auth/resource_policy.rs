@@ -6,6 +6,7 @@
 
 use super::Verified;
 use super::policy::{Effect, Pattern, Verdict};
+use crate::aws::Operation;
 use serde_json::{Map, Value};
 use tidemill_types::AccountId;
 
@@ -172,6 +173,13 @@ fn statement(value: &Value) -> Result<Statement, String> {
         return Err(format!(
             "The policy names an Action of another service: {bad:?}. Actions begin with kinesis:."
         ));
+    }
+    let is_known = |action: &str| {
+        let pattern = Pattern::new(action);
+        Operation::ALL.iter().any(|known| pattern.matches_action(&format!("kinesis:{}", known.name())))
+    };
+    if let Some(bad) = actions.iter().find(|action| !is_known(action)) {
+        return Err(format!("The policy names an Action that Kinesis does not have: {bad:?}."));
     }
     let resources = texts(fields, "Resource")?;
     if let Some(bad) = resources.iter().find(|r| **r != "*" && !r.starts_with("arn:")) {

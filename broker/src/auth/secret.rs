@@ -13,7 +13,7 @@ impl Secret {
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
-    /// The text itself: for hashing, and for making a key of it.
+    /// The text itself: for hashing, for making a key of it, and for proving with it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -22,6 +22,13 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(text.to_owned()))
     }
 }
 

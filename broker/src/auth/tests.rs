@@ -1,5 +1,7 @@
 //! The gate as a whole: whom it lets pass, and how it changes while the broker runs.
 
+mod running;
+
 use super::*;
 use http::Request;
 
@@ -81,7 +83,7 @@ fn without_credentials_anyone_passes_and_twelve_digits_are_an_account() {
     }
     let caller = gate.verify_basic(&as_basic("222222222222:x"), NOW).unwrap();
     assert_eq!(caller.account().as_str(), "222222222222");
-    assert_eq!(gate.verify_basic(&HeaderMap::new(), NOW).unwrap().account(), gate.account());
+    assert_eq!(gate.verify_basic(&HeaderMap::new(), NOW).unwrap().account().as_str(), "000000000000");
 }
 
 #[test]

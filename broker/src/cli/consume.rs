@@ -93,6 +93,9 @@ fn worker(args: &Args) -> Result<Worker> {
     if let Some(pem) = args.connection.authorities()? {
         builder = builder.ca_certificate(pem);
     }
+    if let Some((id, secret)) = args.connection.credentials() {
+        builder = builder.credentials(id, secret);
+    }
     builder.build().map_err(|e| Error::usage(e.message()))
 }
 

@@ -13,6 +13,7 @@ mod serve;
 mod signals;
 mod stream;
 
+use crate::auth::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
@@ -113,16 +114,31 @@ struct Connection {
     /// PEM file with the authorities to trust for https:// [default: those the system trusts]
     #[arg(long, value_name = "FILE", env = "TIDEMILL_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// Access key id that proves who calls, for a broker with credentials
+    #[arg(long, value_name = "ID", env = "TIDEMILL_ACCESS_KEY_ID", requires = "secret_access_key")]
+    access_key_id: Option<String>,
+    /// Its secret; better given in the environment, where others do not see it
+    #[arg(long, value_name = "SECRET", env = "TIDEMILL_SECRET_ACCESS_KEY", hide_env_values = true)]
+    #[arg(requires = "access_key_id")]
+    secret_access_key: Option<Secret>,
 }
 
 impl Connection {
     async fn control(&self) -> Result<Control> {
-        let endpoint = match self.authorities()? {
-            Some(pem) => self.endpoint.clone().ca_certificate(pem).map_err(|e| Error::usage(e.message()))?,
-            None => self.endpoint.clone(),
-        };
+        let usage = |e: tidemill_proto::Error| Error::usage(e.message());
+        let mut endpoint = self.endpoint.clone();
+        if let Some(pem) = self.authorities()? {
+            endpoint = endpoint.ca_certificate(pem).map_err(usage)?;
+        }
+        if let Some((id, secret)) = self.credentials() {
+            endpoint = endpoint.credentials(id, secret).map_err(usage)?;
+        }
         let channel = Channel::connect(&endpoint).await.map_err(Error::from)?;
         Ok(Control::new(channel, rand::random()))
+    }
+    /// With what to prove who calls, if that is given.
+    fn credentials(&self) -> Option<(&str, &str)> {
+        self.access_key_id.as_deref().zip(self.secret_access_key.as_ref().map(Secret::reveal))
     }
     /// What the file of authorities holds, if one is named.
     fn authorities(&self) -> Result<Option<Vec<u8>>> {

@@ -91,6 +91,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if let Some(pem) = args.connection.authorities()? {
         config = config.ca_certificate(pem).map_err(failed)?;
     }
+    if let Some((id, secret)) = args.connection.credentials() {
+        config = config.credentials(id, secret).map_err(failed)?;
+    }
     let producer = Producer::new(config).await.map_err(failed)?;
     // a stream that is not there is told before any line is read
     producer.open(args.stream.as_str()).await.map_err(failed)?;

@@ -9,7 +9,11 @@ use crate::v1::lease_client::LeaseClient;
 use crate::{Error, ErrorKind, Result};
 use std::time::Duration;
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, ClientTlsConfig};
+use tonic::{Request, Status};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -22,14 +26,43 @@ const HTTP2_FRAME_BYTES: u32 = 256 << 10;
 
 /// A connection to one broker, shared by its clones.
 #[derive(Debug, Clone)]
-pub struct Channel(tonic::transport::Channel);
+pub struct Channel {
+    transport: tonic::transport::Channel,
+    prove: Prove,
+}
+
+/// What carries the calls of a [`Channel`].
+pub type Carrier = InterceptedService<tonic::transport::Channel, Prove>;
+
+/// Puts to each call what proves who makes it.
+#[derive(Debug, Clone)]
+pub struct Prove(Option<MetadataValue<Ascii>>);
+
+impl Prove {
+    fn of(endpoint: &Endpoint) -> Self {
+        Self(endpoint.proof().map(|proof| {
+            let mut value = MetadataValue::try_from(proof.header()).expect("Base64 is ASCII");
+            value.set_sensitive(true);
+            value
+        }))
+    }
+}
+
+impl Interceptor for Prove {
+    fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
 
 impl Channel {
     /// Connects within 5 s, or fails as [`ErrorKind::Unavailable`] with the address and the reason.
     /// Cancelling is safe.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
         match configured(endpoint).connect().await {
-            Ok(channel) => Ok(Self(channel)),
+            Ok(transport) => Ok(Self { transport, prove: Prove::of(endpoint) }),
             Err(error) => {
                 let message =
                     format!("cannot reach a broker at {endpoint}: {}; is it running?", tell(&error));
@@ -39,23 +72,23 @@ impl Channel {
     }
     /// A channel that connects when it is first used; its first call fails if it cannot. Needs a tokio runtime.
     pub fn lazy(endpoint: &Endpoint) -> Self {
-        Self(configured(endpoint).connect_lazy())
+        Self { transport: configured(endpoint).connect_lazy(), prove: Prove::of(endpoint) }
     }
     /// The calls on streams and shards.
-    pub fn control(&self) -> ControlClient<tonic::transport::Channel> {
-        ControlClient::new(self.0.clone())
+    pub fn control(&self) -> ControlClient<Carrier> {
+        ControlClient::with_interceptor(self.transport.clone(), self.prove.clone())
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
     }
     /// The calls that carry records.
-    pub fn data(&self) -> DataClient<tonic::transport::Channel> {
-        DataClient::new(self.0.clone())
+    pub fn data(&self) -> DataClient<Carrier> {
+        DataClient::with_interceptor(self.transport.clone(), self.prove.clone())
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
     }
     /// The calls on leases.
-    pub fn lease(&self) -> LeaseClient<tonic::transport::Channel> {
-        LeaseClient::new(self.0.clone())
+    pub fn lease(&self) -> LeaseClient<Carrier> {
+        LeaseClient::with_interceptor(self.transport.clone(), self.prove.clone())
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
     }

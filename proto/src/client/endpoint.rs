@@ -1,4 +1,4 @@
-//! Where a broker listens, and whom to trust that it is the broker.
+//! Where a broker listens, whom to trust that it is the broker, and with what to prove who calls.
 
 use super::channel;
 use crate::{Error, Result};
@@ -13,6 +13,24 @@ pub struct Endpoint {
     uri: Uri,
     /// In PEM form. None: those the system trusts.
     authorities: Option<Arc<[u8]>>,
+    credentials: Option<Credentials>,
+}
+
+/// What is sent with each call to prove who makes it. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Credentials(Arc<str>);
+
+impl Credentials {
+    /// The value of the header `authorization`.
+    pub(crate) fn header(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
 }
 
 impl Endpoint {
@@ -37,7 +55,7 @@ impl Endpoint {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad("nothing may follow the port"));
         }
-        Ok(Self { uri, authorities: None })
+        Ok(Self { uri, authorities: None, credentials: None })
     }
     /// Trusts the certificates of these authorities (PEM) instead of those the system trusts; without effect on
     /// `http://`. A broker with `--tls local` writes its own to `tls/ca.pem` in its data directory.
@@ -53,9 +71,24 @@ impl Endpoint {
             .map_err(|error| bad(&channel::tell(&error)))?;
         Ok(endpoint)
     }
+    /// Proves with each call who makes it: an access key id and its secret, as they are configured at the broker. Both go
+    /// over the connection as they are, so use `https://` wherever others could listen.
+    pub fn credentials(self, access_key_id: &str, secret_access_key: &str) -> Result<Self> {
+        if access_key_id.is_empty() || access_key_id.contains(':') || secret_access_key.is_empty() {
+            return Err(Error::invalid(
+                "not credentials: an access key id (without a colon) and its secret are needed",
+            ));
+        }
+        let pair = format!("{access_key_id}:{secret_access_key}");
+        let header = format!("Basic {}", base64_simd::STANDARD.encode_to_string(pair));
+        Ok(Self { credentials: Some(Credentials(header.into())), ..self })
+    }
     /// Whether connections are encrypted.
     pub fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
+    }
+    pub(crate) fn proof(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
@@ -101,6 +134,19 @@ mod tests {
         let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
         assert!(endpoint().ca_certificate(broken).is_err());
         assert!(endpoint().is_https() && !Endpoint::new("http://a:1").unwrap().is_https());
+    }
+
+    #[test]
+    fn credentials_are_sent_but_never_printed() {
+        let endpoint = Endpoint::new("http://127.0.0.1:1").unwrap();
+        for (id, secret) in [("", "s"), ("a", ""), ("a:b", "s")] {
+            assert!(endpoint.clone().credentials(id, secret).is_err(), "{id:?} {secret:?}");
+        }
+        let endpoint = endpoint.credentials("Aladdin", "open sesame").unwrap();
+        let header = endpoint.proof().unwrap().header();
+        assert_eq!(header, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let printed = format!("{endpoint} {endpoint:?}");
+        assert!(!printed.contains("QWxh") && !printed.contains("sesame"), "{printed}");
     }
 
     #[test]

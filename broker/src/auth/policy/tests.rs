@@ -197,6 +197,8 @@ fn policies_that_are_not_understood_whole_are_refused_with_the_reason() {
         (policy("Allow", r#"{"AWS":"arn:aws:iam::111111111111:user/*"}"#, "kinesis:*"), "Wildcards"),
         (policy("Allow", r#"{"AWS":[]}"#, "kinesis:*"), "AWS"),
         (policy("Allow", "\"*\"", "s3:GetObject"), "another service"),
+        (policy("Allow", "\"*\"", "kinesis:PutRecrod"), "does not have"),
+        (policy("Allow", "\"*\"", "kinesis:Fly*"), "does not have"),
         (policy("Allow", "\"*\"", "kinesis:*").replace(STREAM, "orders"), "no ARN"),
     ] {
         let told = check_policy(&text).unwrap_err();
