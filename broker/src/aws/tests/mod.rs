@@ -4,9 +4,14 @@ mod account;
 mod accounts;
 mod cbor;
 mod consumers;
+mod encodings;
+mod encryption;
 mod idle;
+mod limits;
+mod permissions;
 mod policies;
 mod reading;
+mod replies;
 mod resharding;
 mod settings;
 mod streams;
@@ -64,15 +69,21 @@ impl Kinesis {
         Self::open(dir, clock).await
     }
     async fn open(dir: tempfile::TempDir, clock: Arc<ManualClock>) -> Self {
-        let engine = Engine::open(dir.path(), Settings::default(), clock.clone()).await.unwrap();
+        Self::open_with(dir, clock, Settings::default()).await
+    }
+    async fn open_with(dir: tempfile::TempDir, clock: Arc<ManualClock>, settings: Settings) -> Self {
+        let engine = Engine::open(dir.path(), settings, clock.clone()).await.unwrap();
         let account = AccountId::new("123456789012").unwrap();
         let state = AwsState::new(engine.clone(), account, Region::new("us-east-1").unwrap());
         Self { router: router(state), clock, engine, dir }
     }
     async fn restart(self) -> Self {
+        self.restart_with(Settings::default()).await
+    }
+    async fn restart_with(self, settings: Settings) -> Self {
         self.engine.close().await.unwrap();
         drop((self.router, self.engine));
-        Self::open(self.dir, self.clock).await
+        Self::open_with(self.dir, self.clock, settings).await
     }
 
     async fn send(&self, request: Request<Body>) -> Reply {

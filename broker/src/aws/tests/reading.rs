@@ -6,6 +6,7 @@ use tidemill_types::SequenceNumber;
 
 const SHARD: &str = "shardId-000000000000";
 
+// covers: GetShardIterator success
 #[tokio::test(flavor = "multi_thread")]
 async fn each_iterator_type_begins_in_its_place() {
     let kinesis = Kinesis::start().await;
@@ -47,6 +48,7 @@ async fn each_iterator_type_begins_in_its_place() {
     assert_eq!(kinesis.data_at(&late).await, ["3"]);
 }
 
+// covers: GetShardIterator validation not-found wrong-state
 #[tokio::test(flavor = "multi_thread")]
 async fn get_shard_iterator_refuses_what_does_not_fit_together() {
     let kinesis = Kinesis::start().await;
@@ -113,6 +115,7 @@ async fn get_shard_iterator_refuses_what_does_not_fit_together() {
     kinesis.assert_refused("GetShardIterator", latest("shard.x"), "ResourceNotFoundException", unknown).await;
 }
 
+// covers: GetRecords success wrong-state
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_reader_gets_a_fresh_iterator_each_time() {
     let kinesis = Kinesis::start().await;
@@ -138,6 +141,7 @@ async fn an_idle_reader_gets_a_fresh_iterator_each_time() {
     );
 }
 
+// covers: GetRecords validation
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_iterators_are_refused() {
     let (kinesis, other) = (Kinesis::start().await, Kinesis::start().await);

@@ -267,6 +267,7 @@ async fn shards_are_listed_page_by_page_with_their_filter() {
 }
 
 // covers: DeleteStream success
+// covers: GetRecords not-found
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_gone_and_its_name_is_free() {
     let kinesis = Kinesis::start().await;
@@ -280,8 +281,9 @@ async fn a_deleted_stream_is_gone_and_its_name_is_free() {
     let gone = "Shard shardId-000000000000 in stream s under account 123456789012 does not exist";
     let read = || json!({"ShardIterator": iterator});
     kinesis.assert_refused("GetRecords", read(), "ResourceNotFoundException", gone).await;
+    let token = || json!({"NextToken": page["NextToken"]});
+    assert_eq!(kinesis.refused("ListShards", token()).await.0, "ResourceNotFoundException");
     kinesis.create("s", 2).await;
     kinesis.assert_refused("GetRecords", read(), "ResourceNotFoundException", gone).await;
-    let token = json!({"NextToken": page["NextToken"]});
-    assert_eq!(kinesis.refused("ListShards", token).await.0, "ExpiredNextTokenException");
+    assert_eq!(kinesis.refused("ListShards", token()).await.0, "ExpiredNextTokenException");
 }

@@ -136,34 +136,28 @@ async fn wrong_content_types_are_told_in_the_form_of_aws() {
     assert_eq!((reply.status.as_u16(), reply.text()), (400, coral("SerializationException").as_str()));
 }
 
+/// Queues and channels are in the model, and to come. They answer in the shape of every error, after parsing.
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_to_come_say_so() {
-    use Operation as Op;
-    let offered = [
-        Op::CreateStream,
-        Op::DeleteStream,
-        Op::DescribeStream,
-        Op::DescribeStreamSummary,
-        Op::ListStreams,
-        Op::ListShards,
-        Op::PutRecord,
-        Op::PutRecords,
-        Op::GetShardIterator,
-        Op::GetRecords,
-    ];
     let kinesis = Kinesis::start().await;
-    for operation in Op::ALL {
-        let reply = kinesis
-            .call(operation.name(), &json!({"StreamName": true, "ShardIterator": true, "Limit": true}))
-            .await;
-        let text = reply.text();
-        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{operation:?}");
-        assert_eq!(
-            text.contains("not offered by this version"),
-            !offered.contains(operation),
-            "{operation:?}: {text}"
-        );
+    let mut to_come = 0;
+    for operation in Operation::ALL {
+        let name = operation.name();
+        let reply = kinesis.call(name, &json!({"StreamName": true, "Limit": true})).await;
+        let missing = reply.text().contains("is not offered by this version");
+        assert_eq!(missing, name.contains("Queue") || name.contains("Channel"), "{name}: {}", reply.text());
+        if missing {
+            to_come += 1;
+            let body = reply.json();
+            assert_eq!(
+                (reply.status, &body["__type"]),
+                (StatusCode::BAD_REQUEST, &json!("UnknownOperationException"))
+            );
+            let unparsed = kinesis.post(name, JSON, "{").await;
+            assert_eq!(unparsed.json()["__type"], "SerializationException");
+        }
     }
+    assert_eq!(to_come, 17);
 }
 
 #[tokio::test(flavor = "multi_thread")]

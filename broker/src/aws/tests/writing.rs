@@ -16,6 +16,7 @@ async fn assert_empty(kinesis: &Kinesis, stream: &str) {
     assert_eq!(kinesis.read(&iterator).await["Records"], json!([]));
 }
 
+// covers: PutRecords success
 #[tokio::test(flavor = "multi_thread")]
 async fn put_records_answers_in_the_order_of_the_request() {
     let kinesis = Kinesis::start().await;
@@ -41,6 +42,7 @@ async fn put_records_answers_in_the_order_of_the_request() {
     assert_eq!(read[1]["ApproximateArrivalTimestamp"], 1_700_000_000.0);
 }
 
+// covers: PutRecord success
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_goes_where_its_key_hashes_and_numbers_rise() {
     let kinesis = Kinesis::start().await;
@@ -58,6 +60,7 @@ async fn a_record_goes_where_its_key_hashes_and_numbers_rise() {
     }
 }
 
+// covers: PutRecord, PutRecords validation
 #[tokio::test(flavor = "multi_thread")]
 async fn oversize_records_are_refused_and_nothing_is_written() {
     let kinesis = Kinesis::start().await;
@@ -104,6 +107,7 @@ async fn bad_hash_keys_fail_the_whole_request() {
     assert_empty(&kinesis, "s").await;
 }
 
+// covers: PutRecord, PutRecords not-found
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_is_checked_and_writes_nothing() {
     let kinesis = Kinesis::start().await;
@@ -118,6 +122,13 @@ async fn a_dry_run_is_checked_and_writes_nothing() {
     kinesis.create("s", 1).await;
     assert_eq!(kinesis.refused("PutRecord", with(record)).await.0, "DryRunOperationException");
     assert_eq!(kinesis.refused("PutRecords", with(batch)).await.0, "DryRunOperationException");
+    let ask = json!({"ShardId": "shardId-0", "ShardIteratorType": "LATEST"});
+    assert_eq!(kinesis.refused("GetShardIterator", with(ask)).await.0, "DryRunOperationException");
+    let iterator = kinesis.iterator("s", 0, json!({"ShardIteratorType": "LATEST"})).await;
+    let read = with(json!({"ShardIterator": iterator}));
+    assert_eq!(kinesis.refused("GetRecords", read).await.0, "DryRunOperationException");
+    let bad = with(json!({"ShardIterator": "x"}));
+    assert_eq!(kinesis.refused("GetRecords", bad).await.0, "InvalidArgumentException");
     assert_empty(&kinesis, "s").await;
 }
 
