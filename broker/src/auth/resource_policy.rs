@@ -176,7 +176,7 @@ fn statement(value: &Value) -> Result<Statement, String> {
     }
     let is_known = |action: &str| {
         let pattern = Pattern::new(action);
-        Operation::ALL.iter().any(|known| pattern.matches_action(&format!("kinesis:{}", known.name())))
+        Operation::ALL.iter().any(|known| pattern.matches_action(known.action()))
     };
     if let Some(bad) = actions.iter().find(|action| !is_known(action)) {
         return Err(format!("The policy names an Action that Kinesis does not have: {bad:?}."));

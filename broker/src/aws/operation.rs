@@ -31,7 +31,7 @@ macro_rules! operations {
             pub(crate) const fn action(self) -> &'static str {
                 match self { $(Self::$name => concat!("kinesis:", stringify!($name))),* }
             }
-            #[cfg(test)]
+            /// Every one.
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
