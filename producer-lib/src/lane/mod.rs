@@ -24,6 +24,7 @@ use rand::Rng;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidemill_proto::ErrorKind;
 use tidemill_types::{
     Frame, Record, SequenceIndex, Shard, ShardMapVersion, StreamIncarnation, StreamName, TimestampMs,
 };
@@ -186,7 +187,11 @@ impl Lane {
                 flight.batch.attempts.failed(at, &cause);
                 let mut decision = retrier::decide(cause.kind());
                 if decision == Decision::Reroute && flight.batch.uncertain {
-                    decision = Decision::Fail;
+                    // a closed shard answers a batch that it has stored with its first outcome; one that is not found, never
+                    match cause.kind() {
+                        ErrorKind::ShardClosed => flight.batch.uncertain = false,
+                        _ => decision = Decision::Fail,
+                    }
                     state.sending = Sending::Rerouting;
                 }
                 state.refuse(position, decision, &cause, now, rng, &self.counters);

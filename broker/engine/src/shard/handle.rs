@@ -139,7 +139,13 @@ impl ShardHandle {
     /// was stored before the end: that is answered with its first outcome, anything else as closed.
     fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
-        if self.shard().is_open() || self.log.is_sealed() { Ok(()) } else { Err(self.standing.closed()) }
+        if self.shard().is_open() || self.log.is_sealed() {
+            Ok(())
+        } else if self.has_lost_its_end() {
+            Err(self.standing.being_closed())
+        } else {
+            Err(self.standing.closed())
+        }
     }
     /// Why a semaphore was closed.
     fn ended(&self) -> Error {
@@ -269,7 +275,7 @@ mod tests {
         let state = ShardState::Closed { ending: open.log.marks().durable(), closed };
         let shard = Shard { state, ..open.shard.clone() };
         let closed = ShardHandle::new(&one.name, shard, open.log.clone(), Arc::clone(&one.shared));
-        assert_eq!(append(&one.stream.core, &closed, 2).await.unwrap_err().kind(), ErrorKind::ShardClosed, "not sealed yet");
+        assert_eq!(append(&one.stream.core, &closed, 2).await.unwrap_err().kind(), ErrorKind::Unavailable, "not sealed again yet");
         let (done, sealed) = oneshot::channel();
         open.log.seal(move |outcome| done.send(outcome).unwrap());
         sealed.await.unwrap().unwrap();

@@ -58,12 +58,16 @@ impl Standing {
     }
     /// The error for a shard that takes no more records.
     pub(super) fn closed(&self) -> Error {
-        let message = format!("{} of stream {} is closed; route by the new shard map", self.shard, self.stream);
+        let message =
+            format!("{} of stream {} is closed; route by the new shard map", self.shard, self.stream);
         Error::new(ErrorKind::ShardClosed, message)
     }
-    fn being_closed(&self) -> Error {
-        let message =
-            format!("{} of stream {} is being split or merged; repeat after a pause", self.shard, self.stream);
+    /// The error for a shard of which it cannot be told yet what it holds.
+    pub(super) fn being_closed(&self) -> Error {
+        let message = format!(
+            "{} of stream {} is being split or merged; repeat after a pause",
+            self.shard, self.stream
+        );
         Error::new(ErrorKind::Unavailable, message)
     }
 

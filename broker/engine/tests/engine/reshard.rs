@@ -141,9 +141,11 @@ async fn puts_during_reshards_all_succeed_and_keep_the_order_of_each_key() {
         writers.push(tokio::spawn(async move {
             let mut numbers = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                let request = (0..3).map(|n| record(&format!("k{writer}"), &format!("{}", numbers.len() + n)));
+                let request =
+                    (0..3).map(|n| record(&format!("k{writer}"), &format!("{}", numbers.len() + n)));
                 let placed = stream.put(request.collect()).await;
-                numbers.extend(placed.into_iter().map(|placed| placed.expect("a put during a reshard").number));
+                numbers
+                    .extend(placed.into_iter().map(|placed| placed.expect("a put during a reshard").number));
             }
             numbers
         }));

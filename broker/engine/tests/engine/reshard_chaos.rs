@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidemill_engine::{Engine, ErrorKind, Placed, Settings, Stream, StreamSpec};
 use tidemill_types::{
-    Clock, Frame, FrameWriter, HashKey, ManualClock, Position, ProducerId, SequenceIndex, SequenceNumber, Shard,
-    ShardId, ShardMapVersion,
+    Clock, Frame, FrameWriter, HashKey, ManualClock, Position, ProducerId, SequenceIndex, SequenceNumber,
+    Shard, ShardId, ShardMapVersion,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -138,9 +138,13 @@ impl World {
         let settings = || Settings { shards_max: 1_000_000, ..Settings::default() };
         timeout(DEADLINE, async {
             loop {
-                match Engine::open(self.dir.path(), settings(), Arc::clone(&self.clock) as Arc<dyn Clock>).await {
+                match Engine::open(self.dir.path(), settings(), Arc::clone(&self.clock) as Arc<dyn Clock>)
+                    .await
+                {
                     Ok(engine) => return engine,
-                    Err(error) if error.kind() == ErrorKind::Unavailable => sleep(Duration::from_millis(5)).await,
+                    Err(error) if error.kind() == ErrorKind::Unavailable => {
+                        sleep(Duration::from_millis(5)).await
+                    }
                     Err(error) => panic!("the directory does not open: {error}"),
                 }
             }
@@ -155,7 +159,13 @@ impl World {
         let (mut writers, mut readers) = (Users::default(), Users::default());
         for writer in 0..PUT_WRITERS {
             let (counts, book) = (Arc::clone(&self.counts), Arc::clone(&self.book));
-            writers.tasks.spawn(write_records(stream.clone(), Arc::clone(&writers.stop), writer, counts, book));
+            writers.tasks.spawn(write_records(
+                stream.clone(),
+                Arc::clone(&writers.stop),
+                writer,
+                counts,
+                book,
+            ));
         }
         for writer in PUT_WRITERS..WRITERS {
             let native = Arc::clone(&self.natives[(writer - PUT_WRITERS) as usize]);
@@ -238,7 +248,8 @@ async fn write_batches(
         };
         match stored {
             Ok(appended) => {
-                let of = stream.shards().into_iter().find(|known| known.id == shard).expect("it was just there");
+                let of =
+                    stream.shards().into_iter().find(|known| known.id == shard).expect("it was just there");
                 let mut book = lock(&book);
                 for (nth, id) in (0..).zip(ids) {
                     let number = of.number(appended.first.plus(nth), appended.arrival);
@@ -253,7 +264,10 @@ async fn write_batches(
                 native.pending = Some((child, map.version(), frame, ids));
             }
             Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::UnknownOutcome), "{error}");
+                assert!(
+                    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::UnknownOutcome),
+                    "{error}"
+                );
                 sleep(Duration::from_millis(1)).await;
             }
         }
@@ -354,7 +368,11 @@ fn verify(met: &[Met], book: &Book, base: &[u64]) -> usize {
     }
     for (id, placed) in &book.acknowledged {
         let met = found.get(id).unwrap_or_else(|| panic!("{id:x}, acknowledged as {placed:?}, is lost"));
-        assert_eq!((met.shard, met.number), (placed.shard, placed.number), "{id:x} lies where it was said to lie");
+        assert_eq!(
+            (met.shard, met.number),
+            (placed.shard, placed.number),
+            "{id:x} lies where it was said to lie"
+        );
     }
     assert!(!book.refused.iter().any(|id| found.contains_key(id)), "a refused record is stored");
     found.len() - book.acknowledged.len()

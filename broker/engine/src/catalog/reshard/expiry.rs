@@ -39,11 +39,11 @@ impl Owner {
     /// Lets go of all shards that have passed the retention.
     pub(in crate::catalog) async fn expire(&mut self) -> Result<()> {
         let now = self.shared.clock().now();
-        let is_empty = |log| {
-            self.storage.log(log).is_none_or(|log| log.marks().horizon() >= log.marks().durable())
-        };
+        let is_empty =
+            |log| self.storage.log(log).is_none_or(|log| log.marks().horizon() >= log.marks().durable());
         let of_stream = |row: &StreamRow| (row.key.clone(), passed(&self.state, row, now, is_empty));
-        let streams: Vec<_> = self.state.streams().map(of_stream).filter(|(_, going)| !going.is_empty()).collect();
+        let streams: Vec<_> =
+            self.state.streams().map(of_stream).filter(|(_, going)| !going.is_empty()).collect();
         for (key, going) in streams {
             let row = self.state.stream(&key).expect("found above");
             let incarnation = row.incarnation;

@@ -106,12 +106,8 @@ impl Owner {
         let core = self.registry.get(key)?;
         let set = core.shard_set();
         let parents: Vec<_> = reshard.parents.iter().filter_map(|id| set.get(*id).cloned()).collect();
-        parents.iter().for_each(|parent| parent.begin_switch());
-        let done = self.switch(key, &parents).await;
-        if done.is_err() {
-            parents.iter().for_each(|parent| parent.cancel_switch());
-        }
-        done
+        let switching = Switching::begin(parents);
+        self.switch(key, &switching.parents).await
     }
 
     async fn switch(&mut self, key: &StreamKey, parents: &[Arc<ShardHandle>]) -> Result<()> {
@@ -146,6 +142,24 @@ impl Owner {
     pub(in crate::catalog) fn spend(&mut self, changes: Vec<Change>) {
         let counters = changes.into_iter().filter(|change| matches!(change, Change::Counters(_)));
         counters.for_each(|change| self.state.apply(change));
+    }
+}
+
+/// Parents that are about to be closed. Dropped, those that were not are as before.
+struct Switching {
+    parents: Vec<Arc<ShardHandle>>,
+}
+
+impl Switching {
+    fn begin(parents: Vec<Arc<ShardHandle>>) -> Self {
+        parents.iter().for_each(|parent| parent.begin_switch());
+        Self { parents }
+    }
+}
+
+impl Drop for Switching {
+    fn drop(&mut self) {
+        self.parents.iter().for_each(|parent| parent.cancel_switch());
     }
 }
 

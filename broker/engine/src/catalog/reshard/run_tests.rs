@@ -114,6 +114,48 @@ async fn an_intent_that_a_crash_left_behind_is_completed_before_anybody_is_serve
     }
 }
 
+/// In the modes that do not wait for the device a power loss may take the end of a log that the catalog has closed.
+#[tokio::test]
+async fn a_closed_shard_whose_log_has_lost_its_end_is_read_to_it_and_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), Settings::default(), clock()).await.unwrap();
+    engine.create_stream(&key(), StreamSpec::default()).await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    let version = stream.map().version();
+    let first = stream.submit(id(0), version, frame(1)).await.unwrap().await.unwrap();
+    engine.close().await.unwrap();
+    drop((stream, engine));
+
+    let mut store = RedbStore::open(dir.path()).unwrap();
+    let state = row::load(&store).unwrap();
+    let stored = state.counters();
+    let reshard = plan::split(&state, &key(), id(0), HashKey::new(1 << 127)).unwrap();
+    let endings = [(id(0), first.first.plus(10))].into();
+    let now = TimestampMs::new(1_700_000_001_000);
+    let mut changes = plan::intend(&state, &key(), reshard.clone(), 100).unwrap();
+    changes.extend(reshard.finish(&state, state.stream(&key()).unwrap(), &endings, now).unwrap());
+    assert_eq!(store.commit(&[row::batch(&state, &changes, stored)]).unwrap(), [Verdict::Done]);
+    drop(store);
+
+    let engine = Engine::open(dir.path(), Settings::default(), clock()).await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    assert!(stream.core.handle(id(0)).unwrap().log().is_sealed(), "it is sealed again");
+    let version = stream.map().version();
+    let again = stream.submit(id(0), version, frame(1)).await.unwrap().await.unwrap();
+    assert!(again.duplicate && again.first == first.first);
+    let refused = stream.submit(id(0), version, frame(2)).await.unwrap().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ShardClosed);
+    let mut following = stream.subscribe(id(0), first.first).unwrap();
+    let page = following.next(1 << 20).await.unwrap().unwrap();
+    assert_eq!(page.frames.len(), 1);
+    let end = match page.end {
+        Some(end) => end,
+        None => following.next(1 << 20).await.unwrap().unwrap().end.unwrap(),
+    };
+    assert_eq!(end.iter().map(|child| child.id).collect::<Vec<_>>(), [id(1), id(2)]);
+    engine.close().await.unwrap();
+}
+
 /// An owner over a store that can be told to fail, and a storage that writes nothing before it is started.
 struct Slow {
     one: OneStream,
@@ -142,8 +184,7 @@ impl Slow {
     async fn begin_split(&self) -> tokio::task::JoinHandle<crate::error::Result<()>> {
         let (catalog, name) = (self.catalog.clone(), self.one.name.clone());
         let commits = self.store.commits();
-        let split =
-            tokio::spawn(async move { catalog.split(name, id(0), HashKey::new(1 << 127)).await });
+        let split = tokio::spawn(async move { catalog.split(name, id(0), HashKey::new(1 << 127)).await });
         while self.store.commits() == commits {
             sleep(Duration::from_millis(1)).await;
         }

@@ -80,7 +80,8 @@ impl Model {
         let changes = plan::intend(&self.state, &key(), reshard.clone(), SHARDS_MAX)?;
         self.commit(changes);
         assert_eq!(self.open(), before, "an intent changes nothing yet");
-        let endings = (0..).zip(&reshard.parents).map(|(n, id)| (*id, SequenceIndex::new(n + 7).unwrap())).collect();
+        let endings =
+            (0..).zip(&reshard.parents).map(|(n, id)| (*id, SequenceIndex::new(n + 7).unwrap())).collect();
         let version = self.stream().map_version;
         let changes = reshard.finish(&self.state, self.stream(), &endings, self.now).unwrap();
         self.commit(changes);
@@ -103,7 +104,10 @@ impl Model {
             let parents: Vec<&&Shard> = shard.parents().filter_map(|id| by_id.get(&id)).collect();
             for parent in &parents {
                 assert!(shard.id > parent.id);
-                assert!(shard.starting_number() > parent.ending_number().unwrap(), "{parent:?} then {shard:?}");
+                assert!(
+                    shard.starting_number() > parent.ending_number().unwrap(),
+                    "{parent:?} then {shard:?}"
+                );
                 let within = |key| parent.range.contains(key);
                 assert!(within(shard.range.start()) || within(shard.range.end()));
             }
@@ -111,7 +115,8 @@ impl Model {
         for (id, ending) in endings {
             assert!(matches!(by_id[id].state, ShardState::Closed { ending: told, .. } if told == *ending));
         }
-        let times = shards.iter().flat_map(|shard| (0..3).map(|ms| TimestampMs::new(shard.created.get() - 1 + ms)));
+        let times =
+            shards.iter().flat_map(|shard| (0..3).map(|ms| TimestampMs::new(shard.created.get() - 1 + ms)));
         let times: BTreeSet<TimestampMs> = times.filter(|time| *time >= self.complete_from).collect();
         times.into_iter().for_each(|time| Self::check_tiles_at(&shards, time));
     }
@@ -297,7 +302,8 @@ fn an_intent_reads_as_it_was_written_and_a_cut_one_is_told() {
     let range = HashKeyRange::ALL;
     let log = tidemill_storage::LogId::new(77);
     let child = |n, adjacent_parent| Child { id: id(n), log, parent: id(1), adjacent_parent, range };
-    let reshard = Reshard { parents: vec![id(0), id(1)], children: vec![child(2, None), child(3, Some(id(0)))] };
+    let reshard =
+        Reshard { parents: vec![id(0), id(1)], children: vec![child(2, None), child(3, Some(id(0)))] };
     let bytes = intent_row::encode(&reshard);
     assert_eq!(intent_row::decode(&bytes).unwrap(), reshard);
     for cut in 0..bytes.len() {

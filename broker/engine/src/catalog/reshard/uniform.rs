@@ -42,7 +42,8 @@ fn stretch(open: &[Piece], wanted: &[HashKeyRange]) -> (usize, usize) {
 fn reshape(draft: &mut Draft, shards: &[Piece], ranges: &[HashKeyRange]) -> Result<()> {
     let mut pieces = Vec::new();
     for shard in shards {
-        let inner = |range: &&HashKeyRange| range.start() > shard.range.start() && range.start() <= shard.range.end();
+        let inner =
+            |range: &&HashKeyRange| range.start() > shard.range.start() && range.start() <= shard.range.end();
         let cuts: Vec<HashKey> = ranges.iter().filter(inner).map(|range| range.start()).collect();
         cut(draft, shard.clone(), &cuts, &mut pieces)?;
     }
