@@ -127,3 +127,77 @@ impl Owner {
         Ok(Updated { before, after: core.info() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::consumers::ConsumersOnDelete;
+    use crate::catalog::row;
+    use crate::catalog::streams::{plan_create, plan_delete};
+    use crate::error::ErrorKind;
+    use crate::keys::{KeyMaterial, KeyRing, WrappingKey};
+    use crate::store::Store;
+    use crate::store::memory::MemoryStore;
+    use crate::stream::StreamSpec;
+    use tidemill_types::{AccountId, StreamName, TimestampMs};
+
+    fn keys() -> std::sync::Arc<Keys> {
+        let key =
+            WrappingKey { id: "alias/a".into(), aliases: Vec::new(), material: KeyMaterial::secret([1; 32]) };
+        KeyRing::new(vec![key]).unwrap().now()
+    }
+
+    /// A catalog with the stream `s`, encrypted twice, and all changes that led to it.
+    fn encrypted() -> (CatalogState, StreamKey, Vec<Change>) {
+        let name = StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new("s").unwrap());
+        let mut state = CatalogState::default();
+        let mut changes =
+            plan_create(&state, &name, &StreamSpec::default(), TimestampMs::new(1), 10).unwrap();
+        changes.iter().for_each(|change| state.apply(change.clone()));
+        for _ in 0..2 {
+            let more = plan_encrypt(&state, &name, "alias/a", &keys()).unwrap();
+            more.iter().for_each(|change| state.apply(change.clone()));
+            changes.extend(more);
+        }
+        (state, name, changes)
+    }
+
+    fn stored(changes: &[Change]) -> MemoryStore {
+        let mut store = MemoryStore::default();
+        let empty = CatalogState::default();
+        store.commit(&[row::batch(&empty, changes, empty.counters())]).unwrap();
+        store
+    }
+
+    #[test]
+    fn data_keys_survive_being_written_down_and_go_with_their_stream() {
+        let (mut state, name, mut changes) = encrypted();
+        assert_eq!(state.stream(&name).unwrap().settings.encryption.as_ref().unwrap().data_key, 2);
+        assert_eq!(row::load(&stored(&changes)).unwrap(), state);
+        let gone = plan_delete(&state, &name, ConsumersOnDelete::Refuse).unwrap();
+        gone.iter().for_each(|change| state.apply(change.clone()));
+        changes.extend(gone);
+        let store = stored(&changes);
+        assert!(store.scan(DATA_KEY_PREFIX).unwrap().is_empty());
+        assert_eq!(row::load(&store).unwrap(), state);
+    }
+
+    #[test]
+    fn a_stream_without_its_data_key_is_told_as_damaged() {
+        let (_, _, mut changes) = encrypted();
+        changes.retain(|change| !matches!(change, Change::DataKey(_, 2, _)));
+        let error = row::load(&stored(&changes)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains("data key"), "{error}");
+    }
+
+    #[test]
+    fn a_stream_has_so_many_data_keys_and_no_more() {
+        let (mut state, name, _) = encrypted();
+        let incarnation = state.stream(&name).unwrap().incarnation;
+        let wrapped = state.data_keys(incarnation).unwrap()[&1].clone();
+        state.apply(Change::DataKey(incarnation, DATA_KEYS_MAX, wrapped));
+        let error = plan_encrypt(&state, &name, "alias/a", &keys()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Precondition);
+    }
+}
