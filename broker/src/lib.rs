@@ -13,11 +13,10 @@ pub mod cli;
 pub mod config;
 mod error;
 mod grpc;
+pub mod limits;
 mod ops;
 pub mod server;
 pub mod tls;
 
-pub use auth::{
-    AccessSettings, CredentialSettings, Effect, PolicySettings, Secret, StatementSettings,
-};
+pub use auth::{AccessSettings, CredentialSettings, Effect, PolicySettings, Secret, StatementSettings};
 pub use error::{Error, ErrorKind, Result};

@@ -21,7 +21,7 @@ const KEY_ID_CHARS_MAX: usize = 128;
 const NAME_CHARS_MAX: usize = 64;
 
 /// Who may use the broker. Default: nobody is named, and signatures are not checked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessSettings {
     /// Those who may. As soon as there is one, every request must be signed, and what no policy allows is refused.
     pub credentials: Vec<CredentialSettings>,
@@ -32,7 +32,7 @@ pub struct AccessSettings {
 }
 
 /// `[[credentials]]` of the configuration file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialSettings {
     /// What a signature names: 1 to 128 letters, digits and `_`.
@@ -53,7 +53,7 @@ pub struct CredentialSettings {
 }
 
 /// `[[policies]]` of the configuration file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySettings {
     /// By which credentials name it.
@@ -64,7 +64,7 @@ pub struct PolicySettings {
 }
 
 /// `[[policies.statements]]` of the configuration file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatementSettings {
     /// Whether it gives or takes.

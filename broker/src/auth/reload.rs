@@ -1,6 +1,7 @@
 //! Credentials change without a restart: the configuration file is read again when it changes, and on SIGHUP.
 //!
 //! A file that cannot be read, or has a mistake anywhere, changes nothing: it is told in the log, once for each change.
+//! Nor does one that says the same of access as before, so that other settings can change without ending calls.
 
 use super::{AccessSettings, Gate};
 use std::path::{Path, PathBuf};
@@ -15,8 +16,14 @@ pub(crate) type ReadAccess = fn(&Path) -> crate::Result<AccessSettings>;
 /// What tells that a file was written: when, and how long it is.
 type Stamp = Option<(SystemTime, u64)>;
 
-/// Follows the file until the broker stops.
-pub(crate) async fn follow(gate: Gate, file: PathBuf, read: ReadAccess, stopping: CancellationToken) {
+/// Follows the file until the broker stops; `current` is what was read from it and put into force before.
+pub(crate) async fn follow(
+    gate: Gate,
+    file: PathBuf,
+    mut current: AccessSettings,
+    read: ReadAccess,
+    stopping: CancellationToken,
+) {
     let mut asked = Asked::catch();
     // what was written between the start and now is read too
     let mut seen = None;
@@ -24,7 +31,7 @@ pub(crate) async fn follow(gate: Gate, file: PathBuf, read: ReadAccess, stopping
         let found = stamp(file.clone()).await;
         if found != seen {
             seen = found;
-            reread(&gate, &file, read).await;
+            reread(&gate, &file, &mut current, read).await;
         }
         tokio::select! {
             () = stopping.cancelled() => return,
@@ -42,14 +49,25 @@ async fn stamp(file: PathBuf) -> Stamp {
     tokio::task::spawn_blocking(look).await.ok().flatten()
 }
 
-async fn reread(gate: &Gate, file: &Path, read: ReadAccess) {
+async fn reread(gate: &Gate, file: &Path, current: &mut AccessSettings, read: ReadAccess) {
     let path = file.to_owned();
     let settings = match tokio::task::spawn_blocking(move || read(&path)).await {
         Ok(settings) => settings.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    match settings.and_then(|settings| gate.replace(&settings)) {
-        Ok(credentials) => tracing::info!(file = %file.display(), credentials, "credentials are in force"),
+    let replaced = settings.and_then(|settings| {
+        if settings == *current {
+            return Ok(None);
+        }
+        let credentials = gate.replace(&settings)?;
+        *current = settings;
+        Ok(Some(credentials))
+    });
+    match replaced {
+        Ok(Some(credentials)) => {
+            tracing::info!(file = %file.display(), credentials, "changed credentials are in force");
+        }
+        Ok(None) => {}
         Err(error) => tracing::error!(file = %file.display(), error, "the credentials stay as they were"),
     }
 }

@@ -69,14 +69,17 @@ impl Broker {
             None => None,
         };
         let tls_addr = second.as_ref().map(|(_, addr)| *addr);
+        let keys = settings.engine.keys.clone();
         let engine = Engine::open(&settings.data_dir, settings.engine, Arc::clone(&settings.clock))
             .await
             .map_err(|e| Error::because(format!("cannot open {}", settings.data_dir.display()), e))?;
         let stopping = CancellationToken::new();
         let mut tasks = Vec::new();
         let gate = Gate::new(&settings.access, settings.account, settings.region).map_err(Error::usage)?;
-        if let Some(file) = settings.access.file {
-            let following = auth::follow(gate.clone(), file, config::read_access, stopping.clone());
+        if let Some(file) = settings.access.file.clone() {
+            tasks.push(tokio::spawn(config::follow_keys(keys, file.clone(), stopping.clone())));
+            let following =
+                auth::follow(gate.clone(), file, settings.access, config::read_access, stopping.clone());
             tasks.push(tokio::spawn(following));
         }
         let mut clear_text = true;

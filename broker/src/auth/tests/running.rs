@@ -271,6 +271,14 @@ async fn credentials_change_while_the_broker_runs() {
     assert_eq!(ended.kind(), ErrorKind::Unavailable);
     assert!(ended.message().contains("credentials"), "{ended}");
 
+    // the word to read it again counts even where the file looks as before
+    let written = std::fs::metadata(&running.file).unwrap().modified().unwrap();
+    write(&running.file, &configuration("odd secret"));
+    std::fs::File::options().write(true).open(&running.file).unwrap().set_modified(written).unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+    let renewed = Some(("WRITER", "odd secret"));
+    running.until(async || running.ask(renewed, "DescribeStreamSummary", SUMMARY).await.0 == 200).await;
+
     // with none left it is shut, not open
     write(&running.file, "");
     running.until(async || running.ask(renewed, "DescribeStreamSummary", SUMMARY).await.0 == 400).await;
