@@ -200,9 +200,9 @@ fn wrong_content_type(media_type: &str, target: &Target, body: &[u8]) -> Respons
             let message = format!("No authorization strategy was found for {asked}");
             xml(StatusCode::FORBIDDEN, "UnrecognizedClientException", &message)
         }
-        Target::Unknown => bare(StatusCode::INTERNAL_SERVER_ERROR, Body::from("<InternalFailure/>\n")),
         Target::Known(_) if media_type.eq_ignore_ascii_case("application/json") => coral(body),
-        Target::Known(_) => bare(StatusCode::NOT_FOUND, Body::from("<UnknownOperationException/>\n")),
+        // AWS answers 500 where the operation is unknown, too; here no request can bring about a server error
+        Target::Unknown | Target::Known(_) => bare(StatusCode::NOT_FOUND, Body::from("<UnknownOperationException/>\n")),
     }
 }
 

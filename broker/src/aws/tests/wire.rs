@@ -119,7 +119,7 @@ async fn wrong_content_types_are_told_in_the_form_of_aws() {
     let reply = kinesis.post("ListStreams", "text/plain", "{}").await;
     assert_eq!((reply.status.as_u16(), reply.text()), (404, "<UnknownOperationException/>\n"));
     let reply = kinesis.post("Nonsense", "text/plain", "{}").await;
-    assert_eq!((reply.status.as_u16(), reply.text()), (500, "<InternalFailure/>\n"));
+    assert_eq!((reply.status.as_u16(), reply.text()), (404, "<UnknownOperationException/>\n"));
     let reply = raw(&kinesis, "POST", "/", &[], "{}").await;
     assert!(reply.status == 403 && reply.text().starts_with("<AccessDeniedException>"));
     let reply = raw(&kinesis, "POST", "/", &[("x-amz-target", "Sns_1.<Go>")], "{}").await;
