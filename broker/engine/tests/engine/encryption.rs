@@ -301,3 +301,40 @@ async fn data_keys_go_with_their_stream_and_a_new_one_of_the_name_begins_anew() 
     assert_eq!(put(&stream, "sealed").await, Ok(true));
     assert_eq!(all(&stream).await.unwrap(), told(&[("sealed", true)]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_change_under_load_and_every_record_is_read_once_and_in_order() {
+    let (vault, stream) = Vault::new().await;
+    let writers: Vec<_> = (0..4u64)
+        .map(|writer| {
+            let stream = stream.clone();
+            tokio::spawn(async move {
+                for n in 0..100u64 {
+                    let batch = frame(&[&format!("{writer}-{n}")], writer + 1, n);
+                    stream.submit(shard(0), stream.map().version(), batch).await.unwrap().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for turn in 0..10 {
+        vault.encrypt(if turn % 2 == 0 { "alias/a" } else { "alias/b" }).await.unwrap();
+        assert_eq!(put(&stream, "mark").await, Ok(true), "what is put after the change is sealed");
+        if turn % 3 == 2 {
+            vault.stop("alias/a").await.or(vault.stop("alias/b").await).unwrap();
+            assert_eq!(put(&stream, "mark").await, Ok(false));
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    drop(stream);
+    let (_vault, stream) = vault.reopen().await;
+    let mut next = [0; 4];
+    for (text, _) in all(&stream).await.unwrap().into_iter().filter(|(text, _)| text != "mark") {
+        let (writer, n) = text.split_once('-').unwrap();
+        let writer: usize = writer.parse().unwrap();
+        assert_eq!(n.parse(), Ok(next[writer]));
+        next[writer] += 1;
+    }
+    assert_eq!(next, [100; 4]);
+}
