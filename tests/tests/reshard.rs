@@ -210,7 +210,8 @@ fn operations() -> Result<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reshards_under_load_with_kill_9_lose_nothing_and_an_application_reads_it_all_in_order() -> Result<()> {
+async fn reshards_under_load_with_kill_9_lose_nothing_and_an_application_reads_it_all_in_order() -> Result<()>
+{
     let operations = operations()?;
     let home = TempDir::new()?;
     let broker = Broker::start(home.path(), &["--durability", "device"]).await?;

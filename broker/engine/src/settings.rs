@@ -14,7 +14,8 @@ pub struct Settings {
     pub queue_bytes_per_shard: usize,
     /// Bytes of appends that may wait in all. Default 256 MiB, at least as much as for one shard.
     pub queue_bytes_total: usize,
-    /// Shards of all streams together. Default 20,000.
+    /// Open shards of all streams together; with closed ones, which are kept until their records have passed the retention,
+    /// four times as many. Default 20,000.
     pub shards_max: u32,
     /// How fast each shard may be written and read. Default: as fast as it can be.
     pub quota: Quota,

@@ -221,6 +221,10 @@ impl CatalogState {
         let pending = |row: &&StreamRow| self.reshards.contains_key(&row.incarnation);
         self.streams().filter(pending).map(|row| row.key.clone()).collect()
     }
+    /// The open shards of all streams.
+    pub(crate) fn open_shard_count(&self) -> usize {
+        self.shards.values().filter(|row| row.shard.is_open()).count()
+    }
     /// All shards, open and closed, of all streams.
     pub(crate) fn shard_count(&self) -> usize {
         self.shards.len()

@@ -12,7 +12,7 @@ use tidemill_types::{
     HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation, StreamKey, TimestampMs,
 };
 
-/// A new stream whose shards share the hash space equally. `shards_max` bounds the shards of all streams.
+/// A new stream whose shards share the hash space equally. `shards_max` bounds the open shards of all streams.
 pub(crate) fn plan_create(
     state: &CatalogState,
     name: &StreamKey,
@@ -24,7 +24,7 @@ pub(crate) fn plan_create(
     if state.stream(name).is_some() {
         return Err(Error::new(ErrorKind::AlreadyExists, format!("Stream {name} already exists.")));
     }
-    let shards = state.shard_count() as u64 + u64::from(spec.shard_count);
+    let shards = state.open_shard_count() as u64 + u64::from(spec.shard_count);
     if shards > u64::from(shards_max) {
         let message = format!(
             "stream {name} would bring this broker to {shards} shards; it holds at most {shards_max}"

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use tidemill_engine::{Engine, ErrorKind, Placed, Settings, Stream, StreamSpec};
 use tidemill_types::{
@@ -26,7 +26,7 @@ use tidemill_types::{
     Shard, ShardId, ShardMapVersion,
 };
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const OPS_DEFAULT: u64 = 300;
 const OPS_PER_ROUND: u64 = 250;

@@ -21,6 +21,7 @@ mod run_tests;
 mod tests;
 mod uniform;
 
+use std::collections::HashSet;
 use tidemill_storage::LogId;
 use tidemill_types::{HashKeyRange, ShardId};
 
@@ -31,6 +32,14 @@ pub(crate) struct Reshard {
     pub(crate) parents: Vec<ShardId>,
     /// The shards that come, by id. One that is a parent of another is only passed through: it comes closed and empty.
     pub(crate) children: Vec<Child>,
+}
+
+impl Reshard {
+    /// How many of the shards that come are open in the end.
+    fn opening(&self) -> usize {
+        let passed_through: HashSet<ShardId> = self.children.iter().flat_map(Child::parents).collect();
+        self.children.iter().filter(|child| !passed_through.contains(&child.id)).count()
+    }
 }
 
 /// A shard that is to come.

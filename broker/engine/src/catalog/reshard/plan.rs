@@ -10,6 +10,9 @@ use tidemill_storage::LogId;
 use tidemill_types::limits::SHARDS_PER_STREAM_MAX;
 use tidemill_types::{HashKey, HashKeyRange, Shard, ShardId, StreamKey};
 
+/// So many shards are kept, open and closed, for each that may be open.
+const KEPT_PER_OPEN: usize = 4;
+
 fn invalid<T>(message: String) -> Result<T> {
     Err(Error::new(ErrorKind::Invalid, message))
 }
@@ -71,7 +74,8 @@ pub(super) fn scale(state: &CatalogState, key: &StreamKey, target: u32) -> Resul
     Ok(draft.finish())
 }
 
-/// The change that notes an intent, with the numbers it takes; refused at the limit of shards.
+/// The change that notes an intent, with the numbers it takes. `shards_max` bounds the open shards of all streams; closed
+/// ones that are kept, and those that are only passed through, are bounded too, more generously.
 pub(super) fn intend(
     state: &CatalogState,
     key: &StreamKey,
@@ -79,13 +83,25 @@ pub(super) fn intend(
     shards_max: u32,
 ) -> Result<Vec<Change>> {
     let stream = state.stream(key).ok_or_else(|| not_found(key))?;
-    let (count, more) = (state.shard_count(), reshard.children.len());
-    if count + more > shards_max as usize {
+    let shards_max = shards_max as usize;
+    let (open, coming, going) = (state.open_shard_count(), reshard.opening(), reshard.parents.len());
+    if coming > going && open + coming - going > shards_max {
         let message = format!(
             "This request would exceed the shard limit for the account {} in this broker. Current shard count for the \
-             account: {count}. Limit: {shards_max}. Number of additional shards that would have resulted from this \
-             request: {more}. Closed shards count until their records have passed the retention.",
-            key.account
+             account: {open}. Limit: {shards_max}. Number of additional shards that would have resulted from this \
+             request: {}.",
+            key.account,
+            coming - going
+        );
+        return Err(Error::new(ErrorKind::Throttled, message));
+    }
+    let (kept, more) = (state.shard_count(), reshard.children.len());
+    if kept + more > shards_max.saturating_mul(KEPT_PER_OPEN) {
+        let message = format!(
+            "This request would exceed the shard limit for the account {} in this broker: {kept} shards, of which {open} \
+             are open, are kept until their records have passed the retention, and {more} would come; at most {} are kept.",
+            key.account,
+            shards_max.saturating_mul(KEPT_PER_OPEN)
         );
         return Err(Error::new(ErrorKind::Throttled, message));
     }

@@ -42,14 +42,14 @@ struct Model {
 
 impl Model {
     fn new(shard_count: u32) -> Self {
-        Self::with(StreamSpec { shard_count, ..StreamSpec::default() })
+        Self::with(&StreamSpec { shard_count, ..StreamSpec::default() })
     }
-    fn with(spec: StreamSpec) -> Self {
+    fn with(spec: &StreamSpec) -> Self {
         let state = CatalogState::default();
         let stored = state.counters();
         let (store, ids, logs) = (MemoryStore::default(), BTreeSet::new(), HashSet::new());
         let mut model = Self { store, state, stored, now: NOW, ids, logs, complete_from: NOW };
-        let changes = plan_create(&model.state, &key(), &spec, NOW, SHARDS_MAX).unwrap();
+        let changes = plan_create(&model.state, &key(), spec, NOW, SHARDS_MAX).unwrap();
         model.commit(changes);
         for row in model.state.shards(model.stream().incarnation) {
             model.ids.insert(row.shard.id);
@@ -200,7 +200,7 @@ fn a_split_and_a_merge_answer_in_the_words_of_kinesis() {
 #[test]
 fn an_on_demand_stream_is_not_resharded_by_hand_and_limits_hold() {
     let settings = StreamSettings { mode: StreamMode::OnDemand, ..StreamSettings::default() };
-    let model = Model::with(StreamSpec { shard_count: 2, settings });
+    let model = Model::with(&StreamSpec { shard_count: 2, settings });
     let plans = [
         plan::split(&model.state, &key(), id(0), HashKey::new(9)),
         plan::merge(&model.state, &key(), id(0), id(1)),
@@ -219,13 +219,22 @@ fn an_on_demand_stream_is_not_resharded_by_hand_and_limits_hold() {
         assert_eq!(plan::scale(&model.state, &key(), target).unwrap_err().kind(), ErrorKind::Invalid);
     }
     let reshard = plan::split(&model.state, &key(), id(0), HashKey::new(9)).unwrap();
-    let error = plan::intend(&model.state, &key(), reshard.clone(), 3).unwrap_err();
+    let error = plan::intend(&model.state, &key(), reshard.clone(), 2).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Throttled);
     assert!(error.to_string().starts_with(
         "This request would exceed the shard limit for the account 000000000000 in this broker. Current shard count \
-         for the account: 2. Limit: 3. Number of additional shards that would have resulted from this request: 2."
+         for the account: 2. Limit: 2. Number of additional shards that would have resulted from this request: 1."
     ));
-    plan::intend(&model.state, &key(), reshard, 4).unwrap();
+    plan::intend(&model.state, &key(), reshard, 3).unwrap();
+
+    let mut model = Model::new(2);
+    for target in [8, 1, 8, 1] {
+        model.scale(target);
+    }
+    let merged = plan::scale(&model.state, &key(), 3).unwrap();
+    let error = plan::intend(&model.state, &key(), merged.clone(), 9).unwrap_err();
+    assert!(error.to_string().contains("are kept until their records have passed the retention"), "{error}");
+    plan::intend(&model.state, &key(), merged, 20).unwrap();
 }
 
 #[test]
