@@ -206,6 +206,7 @@ async fn kill_and_restart(mut broker: Broker, load: &Load, rounds: usize) -> Res
     Ok((broker, slowest))
 }
 
+// covers: PutRecords, GetRecords restart-survives
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9_exactly_once_in_order_under_its_number() -> Result<()> {
     let rounds = rounds()?;

@@ -3,6 +3,7 @@
 use super::*;
 use tokio::time::Instant;
 
+// covers: SubscribeToShard success
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_is_sent_what_is_there_and_then_what_comes() {
     let kinesis = Kinesis::start().await;
@@ -75,6 +76,7 @@ async fn the_place_in_a_shard_without_records_is_a_number_to_go_on_from() {
 }
 
 /// LATEST on a shard that has records, and again after a restart: nothing is sent twice, nothing is left out.
+// covers: SubscribeToShard restart-survives
 #[tokio::test(flavor = "multi_thread")]
 async fn the_place_at_the_tip_holds_across_a_restart() {
     let kinesis = Kinesis::start().await;
@@ -133,6 +135,7 @@ async fn a_reader_that_does_not_read_delays_nobody_else() {
     assert_eq!(waiting.data(50).await, texts);
 }
 
+// covers: SubscribeToShard success
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_begins_where_it_is_told_to() {
     let kinesis = Kinesis::start().await;

@@ -2,6 +2,7 @@
 
 use super::*;
 
+// covers: SubscribeToShard validation
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_members_are_listed_in_one_reply() {
     let kinesis = Kinesis::start().await;
@@ -28,6 +29,7 @@ async fn missing_members_are_listed_in_one_reply() {
     );
 }
 
+// covers: SubscribeToShard not-found
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_not_found() {
     let kinesis = Kinesis::start().await;
@@ -49,6 +51,7 @@ async fn what_is_not_there_is_not_found() {
     assert_eq!(found, "Could not find shard shardId-000000000001 in stream s under account 123456789012.");
 }
 
+// covers: SubscribeToShard validation
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_must_fit_their_type_and_numbers_their_shard() {
     let kinesis = Kinesis::start().await;
