@@ -109,7 +109,8 @@ impl Broker {
 
     /// Memory of the process that is in use, in KiB. Linux only.
     pub fn resident_kib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid()?.as_raw_nonzero()))?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.running.pid()?.as_raw_nonzero()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
         Ok(kib.parse()?)

@@ -15,6 +15,27 @@ const JSON: &str = "application/x-amz-json-1.1";
 /// PutRecord of "hi" under the key a into s1: a map without a length, as Jackson writes it.
 const PUT_RECORD: &str = "bf6a53747265616d4e616d6562733164446174614268696c506172746974696f6e4b65796161ff";
 
+/// A reply of GetRecords with one record of 1700000000123 ms, and an error, as the service writes them.
+const GET_RECORDS_REPLY: &str = "bf675265636f7264739fbf6e53657175656e63654e756d6265726131781b417070726f78696d61746541\
+    72726976616c54696d657374616d70c11b0000018bcfe5687b64446174614268696c506172746974696f6e4b65796161ffff714e6578745368\
+    6172644974657261746f7263414141724d696c6c6973426568696e644c617465737400ff";
+const ERROR_REPLY: &str =
+    "bf665f5f7479706578195265736f757263654e6f74466f756e64457863657074696f6e676d6573736167656178ff";
+
+#[test]
+fn the_replies_of_the_service_itself_are_read() -> Result<()> {
+    let page = decode(&hex(GET_RECORDS_REPLY))?;
+    let Some(Value::List(records)) = page.at("Records") else { anyhow::bail!("{page:?}") };
+    let time = Value::Tagged(1, Box::new(Value::Number(1_700_000_000_123)));
+    ensure!(records[0].at("ApproximateArrivalTimestamp") == Some(&time), "{records:?}");
+    ensure!(records[0].at("Data") == Some(&Value::Bytes(b"hi".to_vec())), "{records:?}");
+    ensure!(page.at("NextShardIterator") == Some(&text_value("AAA")), "{page:?}");
+    let error = decode(&hex(ERROR_REPLY))?;
+    ensure!(error.at("__type") == Some(&text_value("ResourceNotFoundException")), "{error:?}");
+    ensure!(error.at("message") == Some(&text_value("x")), "{error:?}");
+    Ok(())
+}
+
 async fn post(connection: &mut Connection, operation: &str, kind: &str, body: &[u8]) -> Result<Reply> {
     let target = format!("Kinesis_20131202.{operation}");
     connection.request("POST", "/", &[("content-type", kind), ("x-amz-target", &target)], body).await

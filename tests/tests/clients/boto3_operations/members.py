@@ -68,6 +68,11 @@ def outputs(shape, path):
 
 def problems(kinesis):
     """What is not as it should be, a line each."""
+    for name in kinesis.client.meta.service_model.operation_names:
+        if any(word in name for word in LATER):
+            status, reply = kinesis.raw(name, {})
+            if status != 400 or name not in reply.get("message", ""):
+                yield f"{name} is not offered, and was answered with {status} {reply}"
     for model in operations(kinesis):
         for path, body in inputs(model.input_shape):
             status, reply = kinesis.raw(model.name, body)
