@@ -45,9 +45,9 @@ impl Reader {
         caller: &Caller,
         request: ReadRequest,
     ) -> std::result::Result<Self, Status> {
-        let stream = access.open(caller, "kinesis:GetRecords", &request.stream)?;
         let id = ShardId::new(request.shard).map_err(Error::from)?;
         let position = Position::try_from(required(request.position, "position")?)?;
+        let stream = access.open(caller, "kinesis:GetRecords", &request.stream)?;
         let from = stream.resolve(id, position).await.map_err(|e| told(&e))?;
         let shard = stream.shards().into_iter().find(|shard| shard.id == id).ok_or_else(|| {
             Error::new(tidemill_proto::ErrorKind::NotFound, format!("Stream {} has no {id}.", request.stream))
