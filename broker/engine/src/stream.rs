@@ -263,6 +263,10 @@ impl Stream {
     pub fn incarnation(&self) -> StreamIncarnation {
         self.core.incarnation()
     }
+    /// Records that arrived earlier are no longer kept at the time `now`. It never falls.
+    pub fn kept_since(&self, now: TimestampMs) -> TimestampMs {
+        self.core.kept_since(now)
+    }
     /// Looks at what it is set to, without a copy.
     pub fn with_settings<T>(&self, look: impl FnOnce(&StreamSettings) -> T) -> T {
         look(&self.core.row.load().settings)

@@ -40,10 +40,6 @@ impl Opened {
     }
 }
 
-pub(crate) fn invalid(error: tidemill_types::Error) -> ApiError {
-    ApiError::invalid(error.to_string())
-}
-
 /// The ARN must be of this region: the streams of another are not here.
 fn key_of(arn: &StreamArn, state: &AwsState) -> Result<StreamKey> {
     let key = arn.key();
@@ -53,13 +49,13 @@ fn key_of(arn: &StreamArn, state: &AwsState) -> Result<StreamKey> {
 impl Address {
     /// The stream meant; name and ARN must agree. A name alone is of the caller's account.
     pub(crate) fn key(&self, call: &Call) -> Result<StreamKey> {
-        let named = self.name.as_deref().map(StreamName::new).transpose().map_err(invalid)?;
+        let named = self.name.as_deref().map(StreamName::new).transpose()?;
         let Some(arn) = &self.arn else {
             let named = named.map(|name| StreamKey::new(call.caller.account().clone(), name));
             return named
                 .ok_or_else(|| ApiError::invalid("Either StreamName or StreamARN must be provided."));
         };
-        let arn: StreamArn = arn.parse().map_err(invalid)?;
+        let arn: StreamArn = arn.parse()?;
         match named {
             Some(name) if name != arn.stream => Err(ApiError::invalid(format!(
                 "StreamName {name} does not match the stream of StreamARN {arn}."
@@ -81,12 +77,11 @@ impl Address {
 impl ConsumerAddress {
     /// The consumer meant, by its ARN, by its name and the ARN of its stream, or by both if they agree.
     pub(crate) fn open(&self, call: &Call) -> Result<OpenedConsumer> {
-        let stream: Option<StreamArn> =
-            self.stream.as_deref().map(str::parse).transpose().map_err(invalid)?;
-        let name = self.name.as_deref().map(ConsumerName::new).transpose().map_err(invalid)?;
+        let stream: Option<StreamArn> = self.stream.as_deref().map(str::parse).transpose()?;
+        let name = self.name.as_deref().map(ConsumerName::new).transpose()?;
         match (&self.arn, stream, name) {
             (Some(text), stream, name) => {
-                let arn: ConsumerArn = text.parse().map_err(invalid)?;
+                let arn: ConsumerArn = text.parse()?;
                 let apart = stream.is_some_and(|stream| stream != arn.stream)
                     || name.is_some_and(|name| name != arn.consumer);
                 if apart {
@@ -109,14 +104,14 @@ impl ResourceAddress {
     pub(crate) fn open(&self, call: &Call) -> Result<Resource> {
         let text = self.arn.as_deref().unwrap_or_default();
         if text.contains("/consumer/") {
-            let arn: ConsumerArn = text.parse().map_err(invalid)?;
+            let arn: ConsumerArn = text.parse()?;
             return call.consumer_of(&arn).map(|consumer| Resource::Consumer(Box::new(consumer)));
         }
         if !text.contains(":stream/") {
             // a queue or a channel, of which there are none
             return Err(ApiError::new(Code::ResourceNotFound, format!("Resource {text} not found.")));
         }
-        let arn: StreamArn = text.parse().map_err(invalid)?;
+        let arn: StreamArn = text.parse()?;
         call.open(key_of(&arn, &call.state)?, stream_not_found).map(Resource::Stream)
     }
 }
@@ -140,6 +135,7 @@ impl Call {
     /// Whether the caller may do what concerns its account as a whole, and no one stream.
     pub(crate) fn permit_account(&self) -> Result<&AccountId> {
         let account = self.caller.account();
+        self.admit(None)?;
         self.permit("*", account, None, || ApiError::bare(Code::AccessDenied))?;
         Ok(account)
     }
@@ -147,6 +143,7 @@ impl Call {
     /// Whether the caller may make a stream of that name in its account.
     pub(crate) fn permit_new(&self, name: StreamName) -> Result<StreamKey> {
         let key = StreamKey::new(self.caller.account().clone(), name);
+        self.admit(Some(&key))?;
         let arn = self.state.arn(&key).to_string();
         self.permit(&arn, &key.account, None, || stream_not_found(&key))?;
         Ok(key)
@@ -154,6 +151,7 @@ impl Call {
 
     /// The stream, if the caller may; `absent` tells that it is not there, or that the caller must not know of it.
     pub(crate) fn open(&self, key: StreamKey, absent: impl Fn(&StreamKey) -> ApiError) -> Result<Opened> {
+        self.admit(Some(&key))?;
         let found = self.state.engine().stream(&key);
         let arn = self.state.arn(&key).to_string();
         let permit = |policy: Option<&str>| self.permit(&arn, &key.account, policy, || absent(&key));
@@ -180,6 +178,7 @@ impl Call {
         name: &ConsumerName,
         created_s: Option<u64>,
     ) -> Result<OpenedConsumer> {
+        self.admit(Some(&key))?;
         let stream = self.state.engine().stream(&key);
         let found = stream.as_ref().map_err(Clone::clone).and_then(|stream| stream.consumer(name));
         let meant = |info: &ConsumerInfo| created_s.is_none_or(|second| second == info.created.seconds());

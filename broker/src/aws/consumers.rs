@@ -1,7 +1,7 @@
 //! Registering, describing and listing consumers.
 
 use super::Call;
-use super::address::{Opened, OpenedConsumer, invalid};
+use super::address::{Opened, OpenedConsumer};
 use super::error::{self, ApiError, stream_not_found};
 use super::iterator::{ConsumerPageToken, TokenError};
 use super::listing::{cut, page_size};
@@ -38,9 +38,10 @@ pub(crate) async fn register_stream_consumer(
     call: Call,
     input: RegisterStreamConsumerInput,
 ) -> Result<RegisterStreamConsumerOutput> {
-    let name = ConsumerName::new(input.name.as_deref().unwrap_or_default()).map_err(invalid)?;
+    let name = ConsumerName::new(input.name.as_deref().unwrap_or_default())?;
     let opened = input.stream.open(&call)?;
     let tags = input.tags.unwrap_or_default();
+    let _room = call.room_for_consumer(&opened, &name)?;
     let registered = call.state.engine().register_consumer(&opened.key, &name, tags).await;
     let info = registered.map_err(|error| error::of_control(&error))?;
     Ok(RegisterStreamConsumerOutput(described(&call.state.arn(&opened.key), &info)))

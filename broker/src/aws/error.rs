@@ -132,6 +132,13 @@ impl ApiError {
     }
 }
 
+/// What a request names is no noun of this system.
+impl From<tidemill_types::Error> for ApiError {
+    fn from(error: tidemill_types::Error) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
 fn of_engine(error: &EngineError, plane: Plane) -> ApiError {
     let code = code_of(error.kind(), plane);
     if code == Code::InternalFailure {

@@ -1,13 +1,11 @@
 //! Which shards a listing shows: pure selection over the shards of a stream.
 //!
-//! A shard covers its hash range from the moment it was made to the moment its first child was made. So at every
-//! instant the covering shards tile the hash space exactly once, which is what the KCL demands of the `AT_…` filters.
+//! A shard covers its hash range from the millisecond in which it was made to the last before its children were. So at
+//! every instant the covering shards tile the hash space exactly once, which is what the KCL demands of the `AT_…`
+//! filters. Shards that ended before the time from which records are kept have expired: no filter shows them, whether
+//! the engine has let go of them yet or not.
 
-use std::collections::HashMap;
-use tidemill_engine::StreamInfo;
 use tidemill_types::{Shard, ShardId, ShardState, TimestampMs};
-
-const HOUR_MS: u64 = 60 * 60 * 1000;
 
 /// Which shards ListShards shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,38 +50,21 @@ impl ShardFilter {
     }
 }
 
-/// The shards of `stream` that `filter` shows at the time `now`, in the order given.
-pub(crate) fn select(
-    stream: &StreamInfo,
-    shards: Vec<Shard>,
-    filter: ShardFilter,
-    now: TimestampMs,
-) -> Vec<Shard> {
-    let horizon = now.saturating_sub_ms(u64::from(stream.settings.retention_hours) * HOUR_MS).max(stream.created);
-    let first = shards.iter().map(|shard| shard.created).min().unwrap_or(stream.created);
-    let mut ends: HashMap<ShardId, TimestampMs> = HashMap::new();
-    for child in &shards {
-        for parent in child.parents() {
-            ends.entry(parent).and_modify(|end| *end = child.created.min(*end)).or_insert(child.created);
-        }
-    }
-    // whether a shard covers any moment from `time` on; open ones always do
-    let lasts_past = |shard: &Shard, time: TimestampMs| match shard.state {
-        ShardState::Open => true,
-        ShardState::Closed { closed, .. } => ends.get(&shard.id).copied().unwrap_or(closed) > time,
-    };
-    let covers = |shard: &Shard, time: TimestampMs| shard.created <= time && lasts_past(shard, time);
+/// Of `shards`, those that `filter` shows, in the order given. `kept_since` is the time from which records are kept.
+pub(crate) fn select(shards: Vec<Shard>, filter: ShardFilter, kept_since: TimestampMs) -> Vec<Shard> {
+    let first = shards.iter().map(|shard| shard.created).min().unwrap_or(kept_since);
+    let horizon = kept_since.max(first);
+    let ended_before = |shard: &Shard, time: TimestampMs| matches!(shard.state, ShardState::Closed { closed, .. } if closed < time);
+    let covers = |shard: &Shard, time: TimestampMs| shard.created <= time && !ended_before(shard, time);
     let shown = |shard: &Shard| match filter {
         ShardFilter::FromTrimHorizon => true,
-        ShardFilter::AtTrimHorizon => covers(shard, horizon.max(first)),
+        ShardFilter::AtTrimHorizon => covers(shard, horizon),
         ShardFilter::AtLatest => shard.is_open(),
-        ShardFilter::AtTimestamp(time) => covers(shard, time.max(horizon).max(first)),
-        ShardFilter::FromTimestamp(time) => lasts_past(shard, time.max(horizon)),
+        ShardFilter::AtTimestamp(time) => covers(shard, time.max(horizon)),
+        ShardFilter::FromTimestamp(time) => !ended_before(shard, time),
         ShardFilter::AfterShardId(after) => shard.id > after,
     };
-    let keep = |shard: &Shard| lasts_past(shard, horizon) && shown(shard);
-    let keep: Vec<bool> = shards.iter().map(keep).collect();
-    shards.into_iter().zip(keep).filter_map(|(shard, keep)| keep.then_some(shard)).collect()
+    shards.into_iter().filter(|shard| !ended_before(shard, horizon) && shown(shard)).collect()
 }
 
 /// At most `limit` of `items`, and whether there were more.
@@ -101,10 +82,7 @@ pub(crate) fn page_size(asked: Option<i32>, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_engine::StreamSettings;
-    use tidemill_types::{AccountId, HashKey, HashKeyRange, SequenceIndex, StreamIncarnation, StreamKey, StreamName};
-
-    const DAY_MS: u64 = 24 * HOUR_MS;
+    use tidemill_types::{HashKey, HashKeyRange, SequenceIndex};
 
     fn range(from: u128, to: u128) -> HashKeyRange {
         HashKeyRange::new(HashKey::new(from), HashKey::new(to)).unwrap()
@@ -128,70 +106,61 @@ mod tests {
     fn history() -> Vec<Shard> {
         const HALF: u128 = 1 << 127;
         vec![
-            shard(0, &[], range(0, HALF - 1), 1_000, Some(10_000)),
+            shard(0, &[], range(0, HALF - 1), 1_000, Some(10_999)),
             shard(1, &[], range(HALF, u128::MAX), 1_000, None),
-            shard(2, &[0], range(0, 99), 11_000, Some(20_500)),
-            shard(3, &[0], range(100, HALF - 1), 11_000, Some(20_500)),
+            shard(2, &[0], range(0, 99), 11_000, Some(20_999)),
+            shard(3, &[0], range(100, HALF - 1), 11_000, Some(20_999)),
             shard(4, &[2, 3], range(0, HALF - 1), 21_000, None),
         ]
     }
 
-    fn stream() -> StreamInfo {
-        StreamInfo {
-            key: StreamKey::new(AccountId::new("000000000000").unwrap(), StreamName::new("s").unwrap()),
-            incarnation: StreamIncarnation::new(1),
-            created: TimestampMs::new(900),
-            open_shards: 2,
-            consumers: 0,
-            settings: StreamSettings::default(),
-        }
-    }
-
-    fn ids(filter: ShardFilter, now: u64) -> Vec<u32> {
-        select(&stream(), history(), filter, TimestampMs::new(now))
-            .iter()
-            .map(|shard| shard.id.get())
-            .collect()
+    fn ids(filter: ShardFilter, kept_since: u64) -> Vec<u32> {
+        let shown = select(history(), filter, TimestampMs::new(kept_since));
+        shown.iter().map(|shard| shard.id.get()).collect()
     }
 
     #[test]
     fn filters_show_the_shards_of_their_time() {
         let at = |ms| ShardFilter::AtTimestamp(TimestampMs::new(ms));
         let from = |ms| ShardFilter::FromTimestamp(TimestampMs::new(ms));
-        assert_eq!(ids(ShardFilter::FromTrimHorizon, 30_000), [0, 1, 2, 3, 4]);
-        assert_eq!(ids(ShardFilter::AtTrimHorizon, 30_000), [0, 1]);
-        assert_eq!(ids(ShardFilter::AtLatest, 30_000), [1, 4]);
-        assert_eq!(ids(at(0), 30_000), [0, 1]);
-        assert_eq!(ids(at(10_500), 30_000), [0, 1]);
-        assert_eq!(ids(at(11_000), 30_000), [1, 2, 3]);
-        assert_eq!(ids(at(29_000), 30_000), [1, 4]);
-        assert_eq!(ids(from(11_000), 30_000), [1, 2, 3, 4]);
-        assert_eq!(ids(from(0), 30_000), [0, 1, 2, 3, 4]);
-        assert_eq!(ids(ShardFilter::AfterShardId(ShardId::new(2).unwrap()), 30_000), [3, 4]);
+        assert_eq!(ids(ShardFilter::FromTrimHorizon, 0), [0, 1, 2, 3, 4]);
+        assert_eq!(ids(ShardFilter::AtTrimHorizon, 0), [0, 1]);
+        assert_eq!(ids(ShardFilter::AtLatest, 0), [1, 4]);
+        assert_eq!(ids(at(0), 0), [0, 1]);
+        assert_eq!(ids(at(10_500), 0), [0, 1]);
+        assert_eq!(ids(at(11_000), 0), [1, 2, 3]);
+        assert_eq!(ids(at(29_000), 0), [1, 4]);
+        assert_eq!(ids(from(11_000), 0), [1, 2, 3, 4]);
+        assert_eq!(ids(from(0), 0), [0, 1, 2, 3, 4]);
+        assert_eq!(ids(ShardFilter::AfterShardId(ShardId::new(2).unwrap()), 0), [3, 4]);
     }
 
     #[test]
     fn expired_shards_are_shown_by_no_filter() {
-        let later = DAY_MS + 12_000;
-        assert_eq!(ids(ShardFilter::FromTrimHorizon, later), [1, 2, 3, 4]);
-        assert_eq!(ids(ShardFilter::AtTrimHorizon, later), [1, 2, 3]);
-        assert_eq!(ids(ShardFilter::FromTimestamp(TimestampMs::new(0)), later), [1, 2, 3, 4]);
-        assert_eq!(ids(ShardFilter::FromTrimHorizon, 2 * DAY_MS), [1, 4]);
+        let kept_since = 12_000;
+        assert_eq!(ids(ShardFilter::FromTrimHorizon, 10_999), [0, 1, 2, 3, 4]);
+        assert_eq!(ids(ShardFilter::FromTrimHorizon, 11_000), [1, 2, 3, 4]);
+        assert_eq!(ids(ShardFilter::AtTrimHorizon, kept_since), [1, 2, 3]);
+        assert_eq!(ids(ShardFilter::FromTimestamp(TimestampMs::new(0)), kept_since), [1, 2, 3, 4]);
+        assert_eq!(ids(ShardFilter::FromTrimHorizon, 30_000), [1, 4]);
     }
 
     #[test]
     fn at_every_instant_the_shards_shown_tile_the_hash_space() {
-        for ms in (0..40_000).step_by(250) {
-            for now in [40_000, DAY_MS + ms] {
+        for ms in (0..40_000).step_by(50).flat_map(|ms| [ms, ms + 1, ms + 49]) {
+            for kept_since in [0, ms] {
                 for filter in [ShardFilter::AtTimestamp(TimestampMs::new(ms)), ShardFilter::AtTrimHorizon] {
-                    let mut shown = select(&stream(), history(), filter, TimestampMs::new(now));
+                    // also when the engine has let go of what expired
+                    let mut shards = history();
+                    shards.retain(|shard| {
+                        kept_since == 0 || ids(ShardFilter::FromTrimHorizon, ms).contains(&shard.id.get())
+                    });
+                    let mut shown = select(shards, filter, TimestampMs::new(kept_since));
                     shown.sort_by_key(|shard| shard.range.start());
-                    assert_eq!(shown[0].range.start(), HashKey::MIN, "{filter:?} at {now}");
-                    assert_eq!(shown[shown.len() - 1].range.end(), HashKey::MAX, "{filter:?} at {now}");
-                    assert!(
-                        shown.windows(2).all(|two| two[0].range.touches(two[1].range)),
-                        "{filter:?} at {now}"
-                    );
+                    assert_eq!(shown[0].range.start(), HashKey::MIN, "{filter:?} at {ms}");
+                    assert_eq!(shown[shown.len() - 1].range.end(), HashKey::MAX, "{filter:?} at {ms}");
+                    let tiled = shown.windows(2).all(|two| two[0].range.touches(two[1].range));
+                    assert!(tiled, "{filter:?} at {ms}");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Putting records and reading them back.
 
 use super::Call;
-use super::address::{Opened, invalid};
+use super::address::Opened;
 use super::error::{self, ApiError, Code, rate_exceeded, shard_gone};
 use super::iterator::{ShardIterator, TokenError};
 use super::shape::{
@@ -109,7 +109,7 @@ struct Draft {
 
 impl Draft {
     fn of(entry: PutEntry) -> Result<Self> {
-        let key = entry.partition_key.as_deref().map(PartitionKey::new).transpose().map_err(invalid)?;
+        let key = entry.partition_key.as_deref().map(PartitionKey::new).transpose()?;
         let parse = |text: String| {
             text.parse::<HashKey>().map_err(|_| {
                 ApiError::invalid(format!(
@@ -168,12 +168,12 @@ impl Rules {
     fn record(&self, draft: Draft) -> Result<Record> {
         match (draft.key, draft.hash) {
             (Some(key), hash) => {
-                let record = Record::new(key, draft.data).map_err(invalid)?;
+                let record = Record::new(key, draft.data)?;
                 Ok(hash.into_iter().fold(record, Record::with_explicit_hash))
             }
             (None, hash) => {
                 let place = hash.unwrap_or_else(|| HashKey::new(rand::random()));
-                Record::without_key(place, draft.data).map_err(invalid)
+                Ok(Record::without_key(place, draft.data)?)
             }
         }
     }

@@ -29,12 +29,11 @@ pub(crate) async fn list_shards(call: Call, input: ListShardsInput) -> Result<Li
         Some(token) => go_on(&call, &input, token)?,
         None => begin(&call, &input)?,
     };
-    let info = stream.info();
-    let mut shards = listing::select(&info, stream.shards(), filter, now);
+    let mut shards = listing::select(stream.shards(), filter, stream.kept_since(now));
     shards.retain(|shard| after.is_none_or(|after| shard.id > after));
     let (shards, more) = cut(shards, page_size(input.limit, SHARDS_PAGE_MAX));
     let next_token = shards.last().filter(|_| more).map(|last| {
-        let incarnation = info.incarnation;
+        let incarnation = stream.incarnation();
         let page = ShardPageToken { stream: key, incarnation, after: last.id, filter, minted: now };
         state.tokens().seal_shard_page(&page)
     });
@@ -110,6 +109,7 @@ pub(crate) async fn split_shard(call: Call, input: SplitShardInput) -> Result<No
     })?;
     let opened = input.stream.open(&call)?;
     let shard = parse_shard(input.shard.as_deref().unwrap_or_default(), &opened.key)?;
+    let _room = call.room_for_shards(&opened.key.account, 1)?;
     let split = call.state.engine().split_shard(&opened.key, shard, at).await;
     split.map(|()| Nothing).map_err(|error| error::of_control(&error))
 }
@@ -128,7 +128,9 @@ pub(crate) async fn update_shard_count(
 ) -> Result<UpdateShardCountOutput> {
     let opened = input.stream.open(&call)?;
     let target = input.target.and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
+    let (_room, turn) = call.leave_to_scale(&opened, target)?;
     let scaled = call.state.engine().scale_stream(&opened.key, target).await;
     let scaled = scaled.map_err(|error| error::of_control(&error))?;
+    turn.happened();
     Ok(UpdateShardCountOutput { arn: call.state.arn(&opened.key), scaled })
 }

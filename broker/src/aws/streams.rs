@@ -1,6 +1,6 @@
 //! Making, describing, listing and deleting streams.
 
-use super::address::{Opened, invalid};
+use super::address::Opened;
 use super::error::{self, ApiError};
 use super::iterator::{StreamPageToken, TokenError};
 use super::listing::{self, ShardFilter, cut, page_size};
@@ -30,9 +30,11 @@ fn described(state: &AwsState, info: StreamInfo) -> Described {
 }
 
 pub(crate) async fn create_stream(call: Call, input: CreateStreamInput) -> Result<Nothing> {
-    let name = StreamName::new(input.name.as_deref().unwrap_or_default()).map_err(invalid)?;
+    let name = StreamName::new(input.name.as_deref().unwrap_or_default())?;
     let key = call.permit_new(name)?;
-    let made = call.state.engine().create_stream(&key, asked(input)?).await;
+    let spec = asked(input)?;
+    let _room = call.room_for_stream(&key, &spec)?;
+    let made = call.state.engine().create_stream(&key, spec).await;
     made.map(|_| Nothing).map_err(|error| error::of_control(&error))
 }
 
@@ -68,11 +70,11 @@ pub(crate) async fn delete_stream(call: Call, input: DeleteStreamInput) -> Resul
 pub(crate) async fn describe_stream(call: Call, input: DescribeStreamInput) -> Result<DescribeStreamOutput> {
     let Opened { key, stream } = input.stream.open(&call)?;
     let after = input.after.as_ref().map(|text| parse_shard(text, &key)).transpose()?;
-    let info = stream.info();
-    let mut shards = listing::select(&info, stream.shards(), ShardFilter::FromTrimHorizon, call.state.now());
+    let kept_since = stream.kept_since(call.state.now());
+    let mut shards = listing::select(stream.shards(), ShardFilter::FromTrimHorizon, kept_since);
     shards.retain(|shard| after.is_none_or(|after| shard.id > after));
     let (shards, more) = cut(shards, page_size(input.limit, DESCRIBED_SHARDS_MAX));
-    Ok(DescribeStreamOutput { stream: described(&call.state, info), shards, more })
+    Ok(DescribeStreamOutput { stream: described(&call.state, stream.info()), shards, more })
 }
 
 pub(crate) async fn describe_stream_summary(
@@ -96,7 +98,7 @@ pub(crate) async fn list_streams(call: Call, input: ListStreamsInput) -> Result<
             });
             Some(ours.map_err(TokenError::of_page)?)
         }
-        (None, after) => after.as_deref().map(StreamName::new).transpose().map_err(invalid)?,
+        (None, after) => after.as_deref().map(StreamName::new).transpose()?,
     };
     let limit = page_size(input.limit, STREAMS_PAGE_MAX);
     let page = state.engine().list_streams(account, after.as_ref(), limit);

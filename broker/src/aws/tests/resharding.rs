@@ -127,6 +127,27 @@ async fn every_filter_shows_the_shards_of_its_time_page_by_page() {
     }
 }
 
+/// After a shorter and again a longer retention the horizon of the longer one lies before the first shard that is left,
+/// and beside one that is as old as the stream: nothing tiled the hash space there.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_at_the_horizon_tile_the_hash_space_when_retention_went_down_and_up() {
+    const HOUR_MS: u64 = 3_600_000;
+    let kinesis = Kinesis::start().await;
+    kinesis.create("s", 2).await;
+    let retention = |hours: u32| json!({"StreamName": "s", "RetentionPeriodHours": hours});
+    kinesis.ok("IncreaseStreamRetentionPeriod", retention(48)).await;
+    kinesis.ok("SplitShard", split(0, "9")).await;
+    kinesis.clock.advance_ms(30 * HOUR_MS);
+    let at_horizon = || json!({"Type": "AT_TRIM_HORIZON"});
+    assert_eq!(listed(&kinesis, at_horizon()).await, [0, 1]);
+    kinesis.ok("DecreaseStreamRetentionPeriod", retention(24)).await;
+    assert_eq!(listed(&kinesis, at_horizon()).await, [1, 2, 3]);
+    kinesis.ok("IncreaseStreamRetentionPeriod", retention(48)).await;
+    assert_eq!(listed(&kinesis, at_horizon()).await, [1, 2, 3]);
+    let long_ago = json!({"Type": "AT_TIMESTAMP", "Timestamp": START_MS / 1000});
+    assert_eq!(listed(&kinesis, long_ago).await, [1, 2, 3]);
+}
+
 // covers: SplitShard, MergeShards validation not-found wrong-state
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_split_or_merged_is_told_in_the_words_of_the_service() {
