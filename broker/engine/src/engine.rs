@@ -180,7 +180,9 @@ impl Engine {
     /// Splits an open shard: the upper child begins at `at`. The parent takes nothing more, its records stay readable; one
     /// atomic change, durable when this returns. Once called it may happen even if the caller stops waiting.
     ///
-    /// Errors: `NotFound`, `Invalid`, `Precondition`, `Throttled` at the limit of shards, `Unavailable`, `UnknownOutcome`.
+    /// Errors: `NotFound`, `Invalid`, `Precondition` for an on-demand stream, `Throttled` at the limit of shards, `Conflict`
+    /// while an earlier change of the stream's shards is not completed, `Unavailable`; `UnknownOutcome` also when this one was
+    /// begun and goes on by itself.
     pub async fn split_shard(&self, key: &StreamKey, shard: ShardId, at: HashKey) -> Result<()> {
         self.change(self.inner.catalog.split(key.clone(), shard, at)).await
     }
