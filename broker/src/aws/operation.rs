@@ -95,65 +95,54 @@ pub(crate) async fn act(
     encoding: Encoding,
 ) -> Result<Answer, ApiError> {
     tracing::debug!(operation = operation.name(), caller = %call.caller, "kinesis request");
+    macro_rules! run {
+        ($handler:path) => {
+            run($handler, call, tree, encoding).await
+        };
+    }
     match operation {
-        Operation::CreateStream => run(streams::create_stream, call, tree, encoding).await,
-        Operation::DeleteStream => run(streams::delete_stream, call, tree, encoding).await,
-        Operation::DescribeStream => run(streams::describe_stream, call, tree, encoding).await,
-        Operation::DescribeStreamSummary => run(streams::describe_stream_summary, call, tree, encoding).await,
-        Operation::ListStreams => run(streams::list_streams, call, tree, encoding).await,
-        Operation::ListShards => run(shards::list_shards, call, tree, encoding).await,
-        Operation::SplitShard => run(shards::split_shard, call, tree, encoding).await,
-        Operation::MergeShards => run(shards::merge_shards, call, tree, encoding).await,
-        Operation::UpdateShardCount => run(shards::update_shard_count, call, tree, encoding).await,
-        Operation::PutRecord => run(records::put_record, call, tree, encoding).await,
-        Operation::PutRecords => run(records::put_records, call, tree, encoding).await,
-        Operation::GetShardIterator => run(records::get_shard_iterator, call, tree, encoding).await,
-        Operation::GetRecords => run(records::get_records, call, tree, encoding).await,
+        Operation::CreateStream => run!(streams::create_stream),
+        Operation::DeleteStream => run!(streams::delete_stream),
+        Operation::DescribeStream => run!(streams::describe_stream),
+        Operation::DescribeStreamSummary => run!(streams::describe_stream_summary),
+        Operation::ListStreams => run!(streams::list_streams),
+        Operation::ListShards => run!(shards::list_shards),
+        Operation::SplitShard => run!(shards::split_shard),
+        Operation::MergeShards => run!(shards::merge_shards),
+        Operation::UpdateShardCount => run!(shards::update_shard_count),
+        Operation::PutRecord => run!(records::put_record),
+        Operation::PutRecords => run!(records::put_records),
+        Operation::GetShardIterator => run!(records::get_shard_iterator),
+        Operation::GetRecords => run!(records::get_records),
         Operation::SubscribeToShard => {
             subscribe::subscribe_to_shard(call, input(tree, encoding)?).await.map(Answer::Events)
         }
-        Operation::RegisterStreamConsumer => {
-            run(consumers::register_stream_consumer, call, tree, encoding).await
-        }
-        Operation::DeregisterStreamConsumer => {
-            run(consumers::deregister_stream_consumer, call, tree, encoding).await
-        }
-        Operation::DescribeStreamConsumer => {
-            run(consumers::describe_stream_consumer, call, tree, encoding).await
-        }
-        Operation::ListStreamConsumers => run(consumers::list_stream_consumers, call, tree, encoding).await,
-        Operation::AddTagsToStream => run(tags::add_tags_to_stream, call, tree, encoding).await,
-        Operation::RemoveTagsFromStream => run(tags::remove_tags_from_stream, call, tree, encoding).await,
-        Operation::ListTagsForStream => run(tags::list_tags_for_stream, call, tree, encoding).await,
-        Operation::TagResource => run(tags::tag_resource, call, tree, encoding).await,
-        Operation::UntagResource => run(tags::untag_resource, call, tree, encoding).await,
-        Operation::ListTagsForResource => run(tags::list_tags_for_resource, call, tree, encoding).await,
-        Operation::IncreaseStreamRetentionPeriod => {
-            run(settings::increase_retention, call, tree, encoding).await
-        }
-        Operation::DecreaseStreamRetentionPeriod => {
-            run(settings::decrease_retention, call, tree, encoding).await
-        }
-        Operation::UpdateStreamMode => run(settings::update_mode, call, tree, encoding).await,
-        Operation::UpdateMaxRecordSize => run(settings::update_record_size, call, tree, encoding).await,
-        Operation::UpdateStreamWarmThroughput => {
-            run(settings::update_warm_throughput, call, tree, encoding).await
-        }
-        Operation::UpdateStreamRecordDistributionStrategy => {
-            run(settings::update_distribution, call, tree, encoding).await
-        }
-        Operation::EnableEnhancedMonitoring => run(settings::enable_monitoring, call, tree, encoding).await,
-        Operation::DisableEnhancedMonitoring => run(settings::disable_monitoring, call, tree, encoding).await,
-        Operation::StartStreamEncryption => run(settings::start_encryption, call, tree, encoding).await,
-        Operation::StopStreamEncryption => run(settings::stop_encryption, call, tree, encoding).await,
-        Operation::PutResourcePolicy => run(policies::put_resource_policy, call, tree, encoding).await,
-        Operation::GetResourcePolicy => run(policies::get_resource_policy, call, tree, encoding).await,
-        Operation::DeleteResourcePolicy => run(policies::delete_resource_policy, call, tree, encoding).await,
-        Operation::DescribeLimits => run(account::describe_limits, call, tree, encoding).await,
-        Operation::DescribeAccountSettings => {
-            run(account::describe_account_settings, call, tree, encoding).await
-        }
-        Operation::UpdateAccountSettings => run(account::update_account_settings, call, tree, encoding).await,
+        Operation::RegisterStreamConsumer => run!(consumers::register_stream_consumer),
+        Operation::DeregisterStreamConsumer => run!(consumers::deregister_stream_consumer),
+        Operation::DescribeStreamConsumer => run!(consumers::describe_stream_consumer),
+        Operation::ListStreamConsumers => run!(consumers::list_stream_consumers),
+        Operation::AddTagsToStream => run!(tags::add_tags_to_stream),
+        Operation::RemoveTagsFromStream => run!(tags::remove_tags_from_stream),
+        Operation::ListTagsForStream => run!(tags::list_tags_for_stream),
+        Operation::TagResource => run!(tags::tag_resource),
+        Operation::UntagResource => run!(tags::untag_resource),
+        Operation::ListTagsForResource => run!(tags::list_tags_for_resource),
+        Operation::IncreaseStreamRetentionPeriod => run!(settings::increase_retention),
+        Operation::DecreaseStreamRetentionPeriod => run!(settings::decrease_retention),
+        Operation::UpdateStreamMode => run!(settings::update_mode),
+        Operation::UpdateMaxRecordSize => run!(settings::update_record_size),
+        Operation::UpdateStreamWarmThroughput => run!(settings::update_warm_throughput),
+        Operation::UpdateStreamRecordDistributionStrategy => run!(settings::update_distribution),
+        Operation::EnableEnhancedMonitoring => run!(settings::enable_monitoring),
+        Operation::DisableEnhancedMonitoring => run!(settings::disable_monitoring),
+        Operation::StartStreamEncryption => run!(settings::start_encryption),
+        Operation::StopStreamEncryption => run!(settings::stop_encryption),
+        Operation::PutResourcePolicy => run!(policies::put_resource_policy),
+        Operation::GetResourcePolicy => run!(policies::get_resource_policy),
+        Operation::DeleteResourcePolicy => run!(policies::delete_resource_policy),
+        Operation::DescribeLimits => run!(account::describe_limits),
+        Operation::DescribeAccountSettings => run!(account::describe_account_settings),
+        Operation::UpdateAccountSettings => run!(account::update_account_settings),
         other => Err(ApiError::new(
             Code::UnknownOperation,
             format!("{} is not offered by this version of tidemill.", other.name()),
