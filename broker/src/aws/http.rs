@@ -157,9 +157,16 @@ fn bare(status: StatusCode, body: Body) -> Response<Body> {
     reply
 }
 
-fn success(state: &AwsState, parts: &Parts, encoding: Encoding, answer: Answer) -> Result<Response<Body>, ApiError> {
+fn success(
+    state: &AwsState,
+    parts: &Parts,
+    encoding: Encoding,
+    answer: Answer,
+) -> Result<Response<Body>, ApiError> {
     let (content_type, body) = match answer {
-        Answer::Whole(reply) => (encoding.content_type(), state.budget().reply(reply, parts.extensions.get())?),
+        Answer::Whole(reply) => {
+            (encoding.content_type(), state.budget().reply(reply, parts.extensions.get())?)
+        }
         Answer::Events(body) => (eventstream::CONTENT_TYPE, body),
     };
     Ok(with_type(StatusCode::OK, content_type, body))
@@ -202,7 +209,9 @@ fn wrong_content_type(media_type: &str, target: &Target, body: &[u8]) -> Respons
         }
         Target::Known(_) if media_type.eq_ignore_ascii_case("application/json") => coral(body),
         // AWS answers 500 where the operation is unknown, too; here no request can bring about a server error
-        Target::Unknown | Target::Known(_) => bare(StatusCode::NOT_FOUND, Body::from("<UnknownOperationException/>\n")),
+        Target::Unknown | Target::Known(_) => {
+            bare(StatusCode::NOT_FOUND, Body::from("<UnknownOperationException/>\n"))
+        }
     }
 }
 
