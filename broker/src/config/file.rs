@@ -1,6 +1,7 @@
 //! The TOML file, section by section. Every key may be left out; an unknown one is an error that names the line.
 
 use super::DurabilityMode;
+use super::keys::KeyFile;
 use super::tls::TlsFile;
 use crate::auth::{CredentialSettings, PolicySettings};
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub(super) server: ServerFile,
     pub(super) credentials: Vec<CredentialSettings>,
     pub(super) policies: Vec<PolicySettings>,
+    pub(super) keys: Vec<KeyFile>,
     pub(super) engine: EngineFile,
     pub(super) storage: StorageFile,
 }

@@ -9,15 +9,18 @@
 mod credentials;
 mod file;
 mod flags;
+mod keys;
 mod tls;
 
 pub(crate) use credentials::read_access;
 pub use flags::Flags;
+pub(crate) use keys::follow_keys;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::server::{BrokerSettings, Exposure};
 use file::File;
 use serde::Deserialize;
+use tidemill_engine::KeyRing;
 use tidemill_storage::Durability;
 
 const SYNC_INTERVAL_MS_DEFAULT: u64 = 100;
@@ -70,6 +73,7 @@ fn compose(flags: Flags, file: File) -> Result<Config> {
     set(&mut engine.queue_bytes_per_shard, file.engine.queue_bytes_per_shard);
     set(&mut engine.queue_bytes_total, file.engine.queue_bytes_total);
     set(&mut engine.shards_max, file.engine.shards_max);
+    engine.keys = KeyRing::new(keys::compose(&file.keys)?).map_err(|e| Error::usage(e.to_string()))?;
     let storage = &mut engine.storage;
     set(&mut storage.journal_bytes_max, file.storage.journal_bytes_max);
     set(&mut storage.segment_bytes_max, file.storage.segment_bytes_max);
