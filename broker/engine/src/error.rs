@@ -32,8 +32,10 @@ pub enum ErrorKind {
     Damaged,
     /// The key that wraps the stream's data key is not configured.
     KeyNotFound,
-    /// The key is configured but does not fit: it is not the one that wrapped the data key, or is switched off.
+    /// The key is configured but does not fit: it is not the one that wrapped the data key.
     KeyUnusable,
+    /// The key is configured and switched off.
+    KeyDisabled,
     /// The key is configured but cannot be read.
     KeyDenied,
     /// Something that should not happen.
@@ -56,6 +58,7 @@ impl ErrorKind {
             Self::Damaged => "damaged",
             Self::KeyNotFound => "key_not_found",
             Self::KeyUnusable => "key_unusable",
+            Self::KeyDisabled => "key_disabled",
             Self::KeyDenied => "key_denied",
             Self::Internal => "internal",
         }

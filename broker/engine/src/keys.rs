@@ -99,7 +99,7 @@ impl KeyRing {
     }
     /// Whether a new stream could be encrypted with the key of this name.
     ///
-    /// Errors: `KeyNotFound`, `KeyUnusable`, `KeyDenied`.
+    /// Errors: `KeyNotFound`, `KeyUnusable`, `KeyDisabled`, `KeyDenied`.
     pub fn check(&self, name: &str) -> Result<()> {
         self.keys.load().usable(name).map(|_| ())
     }
@@ -177,7 +177,7 @@ impl Keys {
         let key = self.find(name)?;
         match &key.state {
             State::Usable(cipher) => Ok((key, cipher)),
-            State::Disabled => Err(Error::new(ErrorKind::KeyUnusable, format!("Key {name} is disabled."))),
+            State::Disabled => Err(Error::new(ErrorKind::KeyDisabled, format!("Key {name} is disabled."))),
             State::Unreadable(why) => {
                 Err(Error::new(ErrorKind::KeyDenied, format!("Key {name} cannot be read: {why}.")))
             }
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(kind(vec![key("alias/a", &[], 2)]), ErrorKind::KeyUnusable);
         assert_eq!(kind(vec![]), ErrorKind::KeyNotFound);
         let with = |material| vec![WrappingKey { id: "alias/a".into(), aliases: vec![], material }];
-        assert_eq!(kind(with(KeyMaterial::Disabled)), ErrorKind::KeyUnusable);
+        assert_eq!(kind(with(KeyMaterial::Disabled)), ErrorKind::KeyDisabled);
         assert_eq!(kind(with(KeyMaterial::Unreadable("mode 0644".into()))), ErrorKind::KeyDenied);
         ring.replace(vec![key("alias/new", &["alias/a"], 1)]).unwrap();
         assert_eq!(

@@ -18,7 +18,7 @@ use tidemill_types::{ShardId, StreamKey};
 const SHARDS_LABELLED_MAX: usize = 1000;
 const OTHER: &str = "other";
 
-const ERROR_KINDS: [ErrorKind; 14] = [
+const ERROR_KINDS: [ErrorKind; 15] = [
     ErrorKind::Invalid,
     ErrorKind::NotFound,
     ErrorKind::AlreadyExists,
@@ -31,6 +31,7 @@ const ERROR_KINDS: [ErrorKind; 14] = [
     ErrorKind::Damaged,
     ErrorKind::KeyNotFound,
     ErrorKind::KeyUnusable,
+    ErrorKind::KeyDisabled,
     ErrorKind::KeyDenied,
     ErrorKind::Internal,
 ];

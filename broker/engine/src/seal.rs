@@ -90,7 +90,7 @@ impl StreamKeys {
 
     /// The frame sealed with data key `number`, for this log. Large ones are sealed on another thread. Cancel-safe.
     ///
-    /// Errors: `KeyNotFound`, `KeyUnusable`, `KeyDenied`, `Internal`.
+    /// Errors: `KeyNotFound`, `KeyUnusable`, `KeyDisabled`, `KeyDenied`, `Internal`.
     pub(crate) async fn seal(self: &Arc<Self>, number: u32, log: LogId, frame: Frame) -> Result<Frame> {
         if frame.header().frame_bytes <= INLINE_BYTES_MAX {
             return self.seal_now(number, log, &frame);
@@ -114,7 +114,7 @@ impl StreamKeys {
 
     /// The plain frame that a sealed one was made from; one that is not sealed is given back as it is.
     ///
-    /// Errors: `KeyNotFound`, `KeyUnusable`, `KeyDenied`, `Damaged` if its bytes were changed.
+    /// Errors: `KeyNotFound`, `KeyUnusable`, `KeyDisabled`, `KeyDenied`, `Damaged` if its bytes were changed.
     pub(crate) fn open(&self, frame: Frame) -> Result<Frame> {
         let Some(sealed) = frame.sealed() else { return Ok(frame) };
         let header = frame.header();

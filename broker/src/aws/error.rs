@@ -27,6 +27,7 @@ pub(crate) enum Code {
     ExpiredNextToken,
     KmsNotFound,
     KmsInvalidState,
+    KmsDisabled,
     KmsAccessDenied,
     DryRunOperation,
     RequestTimeout,
@@ -58,6 +59,7 @@ impl Code {
             Self::ExpiredNextToken => ("ExpiredNextTokenException", BAD),
             Self::KmsNotFound => ("KMSNotFoundException", BAD),
             Self::KmsInvalidState => ("KMSInvalidStateException", BAD),
+            Self::KmsDisabled => ("KMSDisabledException", BAD),
             Self::KmsAccessDenied => ("KMSAccessDeniedException", BAD),
             Self::DryRunOperation => ("DryRunOperationException", BAD),
             Self::RequestTimeout => ("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT),
@@ -92,6 +94,7 @@ const fn code_of(kind: ErrorKind, plane: Plane) -> Code {
         ErrorKind::Precondition => Code::Validation,
         ErrorKind::KeyNotFound => Code::KmsNotFound,
         ErrorKind::KeyUnusable => Code::KmsInvalidState,
+        ErrorKind::KeyDisabled => Code::KmsDisabled,
         ErrorKind::KeyDenied => Code::KmsAccessDenied,
         ErrorKind::Throttled => match plane {
             Plane::Control => Code::LimitExceeded,

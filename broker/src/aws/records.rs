@@ -66,9 +66,9 @@ fn outcomes(
 ) -> Result<Vec<PutOutcome>> {
     let map = opened.stream.map();
     let of_stream = |result: &tidemill_engine::Result<Placed>| {
-        use ErrorKind::{KeyDenied, KeyNotFound, KeyUnusable, NotFound};
+        use ErrorKind::{KeyDenied, KeyDisabled, KeyNotFound, KeyUnusable, NotFound};
         let kind = result.as_ref().err().map(tidemill_engine::Error::kind);
-        matches!(kind, Some(NotFound | KeyNotFound | KeyUnusable | KeyDenied))
+        matches!(kind, Some(NotFound | KeyNotFound | KeyUnusable | KeyDisabled | KeyDenied))
     };
     if let (Some(Err(error)), Some(hash), true) =
         (placed.first(), hashes.first(), placed.iter().all(of_stream))

@@ -95,7 +95,11 @@ fn told(error: &tidemill_engine::Error) -> Error {
         Cause::NotFound => ErrorKind::NotFound,
         Cause::AlreadyExists => ErrorKind::AlreadyExists,
         Cause::Conflict => ErrorKind::Conflict,
-        Cause::Precondition | Cause::KeyNotFound | Cause::KeyUnusable | Cause::KeyDenied => ErrorKind::Invalid,
+        Cause::Precondition => ErrorKind::Invalid,
+        // goes on as soon as the operator has put the key right
+        Cause::KeyNotFound | Cause::KeyUnusable | Cause::KeyDisabled | Cause::KeyDenied => {
+            ErrorKind::Unavailable
+        }
         Cause::ShardClosed => ErrorKind::ShardClosed,
         Cause::Throttled => ErrorKind::Throttled,
         Cause::Unavailable => ErrorKind::Unavailable,

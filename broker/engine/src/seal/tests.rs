@@ -129,7 +129,7 @@ fn keys_that_go_are_missed_at_once_and_work_again_when_they_are_back() {
     assert_eq!(kinds(Vec::new()), ErrorKind::KeyNotFound);
     assert_eq!(kinds(vec![key("alias/a", 2)]), ErrorKind::KeyUnusable);
     let disabled = WrappingKey { material: KeyMaterial::Disabled, ..key("alias/a", 1) };
-    assert_eq!(kinds(vec![disabled]), ErrorKind::KeyUnusable);
+    assert_eq!(kinds(vec![disabled]), ErrorKind::KeyDisabled);
     let unreadable = WrappingKey { material: KeyMaterial::Unreadable("mode".into()), ..key("alias/a", 1) };
     assert_eq!(kinds(vec![unreadable]), ErrorKind::KeyDenied);
     assert_eq!(keys.open(plain.clone()).unwrap(), plain, "clear frames need no key");

@@ -152,7 +152,7 @@ async fn a_key_that_is_not_there_is_told_and_nothing_changes() {
     assert_eq!(vault.encrypt("/etc/hostname").await, Err(ErrorKind::KeyNotFound));
     let state = |material| vec![WrappingKey { id: "alias/x".into(), aliases: Vec::new(), material }];
     vault.ring.replace(state(KeyMaterial::Disabled)).unwrap();
-    assert_eq!(vault.encrypt("alias/x").await, Err(ErrorKind::KeyUnusable));
+    assert_eq!(vault.encrypt("alias/x").await, Err(ErrorKind::KeyDisabled));
     vault.ring.replace(state(KeyMaterial::Unreadable("mode 0644".into()))).unwrap();
     assert_eq!(vault.encrypt("alias/x").await, Err(ErrorKind::KeyDenied));
     assert_eq!(stream.info().settings.encryption, None);

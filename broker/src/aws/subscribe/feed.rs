@@ -264,6 +264,7 @@ fn exception(error: &ApiError) -> Bytes {
         | Code::ResourceInUse
         | Code::KmsNotFound
         | Code::KmsInvalidState
+        | Code::KmsDisabled
         | Code::KmsAccessDenied => error.code().name(),
         _ => "InternalFailureException",
     };
@@ -284,6 +285,7 @@ mod tests {
             (Code::ResourceInUse, "ResourceInUseException"),
             (Code::KmsNotFound, "KMSNotFoundException"),
             (Code::KmsInvalidState, "KMSInvalidStateException"),
+            (Code::KmsDisabled, "KMSDisabledException"),
             (Code::KmsAccessDenied, "KMSAccessDeniedException"),
             (Code::InternalFailure, "InternalFailureException"),
             (Code::ServiceUnavailable, "InternalFailureException"),

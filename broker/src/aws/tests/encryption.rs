@@ -66,7 +66,7 @@ async fn keys_that_cannot_be_used_are_told_apart() {
     let start = "StartStreamEncryption";
     for (key, kind) in [
         ("alias/nobody", "KMSNotFoundException"),
-        ("alias/off", "KMSInvalidStateException"),
+        ("alias/off", "KMSDisabledException"),
         ("alias/locked", "KMSAccessDeniedException"),
     ] {
         assert_eq!(kinesis.refused(start, asked(key)).await.0, kind);

@@ -38,8 +38,8 @@ fn keys_are_known_by_all_their_names_and_a_disabled_one_needs_no_secret() {
     let ring = ring.unwrap();
     let check = |name| ring.check(name).map_err(|error| error.kind());
     assert_eq!((check("alias/a"), check("k-1")), (Ok(()), Ok(())));
-    assert_eq!(check("alias/off"), Err(ErrorKind::KeyUnusable));
-    assert_eq!(check("alias/off-too"), Err(ErrorKind::KeyUnusable));
+    assert_eq!(check("alias/off"), Err(ErrorKind::KeyDisabled));
+    assert_eq!(check("alias/off-too"), Err(ErrorKind::KeyDisabled));
     assert_eq!(check("alias/none"), Err(ErrorKind::KeyNotFound));
 }
 
