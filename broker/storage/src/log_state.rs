@@ -93,7 +93,7 @@ pub(crate) enum Closing {
     Open,
     /// The closing entry is on its way.
     Sequenced,
-    /// The closing entry is durable.
+    /// The closing entry is durable; or there is none, as the log never had a frame.
     Sealed,
 }
 

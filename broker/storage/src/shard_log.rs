@@ -93,11 +93,14 @@ impl ShardLog {
     }
 
     /// Ends the log: a closing entry behind everything queued. Later appends fail with [`ErrorKind::Closed`].
+    ///
+    /// A log that never had a frame gets no entry and no file: it is ended for as long as this storage is open, and may be
+    /// found open again after that.
     pub fn seal(&self, done: impl FnOnce(Result<Appended>) + Send + 'static) {
         self.shared.queue.push(&self.inner, Item { frame: Frame::close(), done: Done::new(done) });
     }
 
-    /// `true` once the closing entry is durable.
+    /// `true` once the closing entry is durable, or the log was ended without one.
     pub fn is_sealed(&self) -> bool {
         self.inner.state.read().closing == Closing::Sealed
     }

@@ -113,7 +113,8 @@ impl Storage {
         self.shared.checkpoint()
     }
 
-    /// Syncs what mode `interval` has acknowledged. The threads do so by themselves.
+    /// Syncs what was acknowledged so far and may not be on the device yet. In mode `interval` the threads do so by
+    /// themselves.
     pub fn sync(&self) -> Result<()> {
         let synced = self.shared.timed_sync();
         if let Err(error) = &synced {

@@ -169,3 +169,33 @@ fn a_second_process_is_refused_with_its_reason() {
     let error = second.err().expect("two owners of one directory");
     assert_eq!(error.kind(), tidemill_storage::ErrorKind::Refused);
 }
+
+#[test]
+fn a_log_that_never_had_a_frame_is_ended_without_a_file() {
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    let storage = place.open(Durability::Device, &[1, 2]);
+    let seal = |log: &ShardLog| {
+        let (tx, rx) = mpsc::channel();
+        log.seal(move |result| tx.send(result).unwrap());
+        rx.recv().unwrap()
+    };
+    let (unwritten, written) = (storage.log(LogId::new(1)).unwrap(), storage.log(LogId::new(2)).unwrap());
+    append(&written, frame(&[b"data"])).unwrap();
+    for log in [&unwritten, &written] {
+        seal(log).unwrap();
+        assert!(log.is_sealed());
+        assert_eq!(seal(log).unwrap_err().kind(), tidemill_storage::ErrorKind::Closed);
+        assert_eq!(
+            append(log, frame(&[b"late"])).unwrap_err().kind(),
+            tidemill_storage::ErrorKind::Closed
+        );
+    }
+    assert_eq!(unwritten.segment_bytes(), 0);
+    assert_eq!(unwritten.marks().durable(), unwritten.marks().horizon());
+    assert!(written.segment_bytes() > 0);
+    drop((unwritten, written));
+    drop(storage); // as after a crash
+    let storage = place.open(Durability::Device, &[1, 2]);
+    assert!(!storage.log(LogId::new(1)).unwrap().is_sealed(), "nothing was written");
+    assert!(storage.log(LogId::new(2)).unwrap().is_sealed());
+}

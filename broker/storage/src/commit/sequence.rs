@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use crate::{Appended, disk::Sync};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tidemill_types::{Frame, ProducerId};
+use tidemill_types::{Frame, FrameKind, ProducerId, TimestampMs};
 
 /// Frames of one log on their way to the disk, and who waits for them, in order.
 pub(crate) struct Group {
@@ -67,6 +67,9 @@ pub(crate) fn sequence(shared: &Shared, log: &Arc<LogInner>, items: Vec<Item>) -
                 ErrorKind::Stale,
                 format!("batch {} lies too far back to tell whether it was stored", header.batch_number),
             )),
+            Seen::Never if header.kind == FrameKind::Close && state.newest.is_none() => {
+                end_unwritten(&mut state, now)
+            }
             Seen::Never => match admit(shared, log, &mut state, &item.frame) {
                 Err(error) => Err(error),
                 Ok(()) => {
@@ -102,14 +105,28 @@ fn push(
     }
 }
 
-/// Whether the log takes the frame; makes room for it in a segment.
-fn admit(shared: &Shared, log: &LogInner, state: &mut LogState, frame: &Frame) -> Result<()> {
+/// Whether the log takes frames.
+fn check_open(state: &LogState) -> Result<()> {
     if state.deleted {
         return Err(Error::new(ErrorKind::Closed, "the shard was deleted"));
     }
     if state.closing != Closing::Open {
         return Err(Error::new(ErrorKind::Closed, "the shard is closed; its children take the records"));
     }
+    Ok(())
+}
+
+/// Ends a log that never had a frame. Nothing is written: an entry would take a segment of its own for each of what may
+/// be thousands of idle shards.
+fn end_unwritten(state: &mut LogState, now: TimestampMs) -> Result<Appended> {
+    check_open(state)?;
+    state.closing = Closing::Sealed;
+    Ok(Appended { first: state.marks.written(), count: 0, arrival: now, duplicate: false })
+}
+
+/// Whether the log takes the frame; makes room for it in a segment.
+fn admit(shared: &Shared, log: &LogInner, state: &mut LogState, frame: &Frame) -> Result<()> {
+    check_open(state)?;
     let bytes = frame.bytes().len() as u64;
     if state.marks.written().plus(frame.header().indexes()).epoch() != shared.epoch {
         return Err(Error::new(

@@ -78,6 +78,8 @@ pub(crate) struct ExpectedLog {
     /// The horizon that a crash may go back to.
     pub(crate) horizon_certain: u64,
     pub(crate) batches: HashMap<u64, u64>,
+    /// It was ended before it had a frame: no entry says so, a reopening may find it open.
+    ended_unwritten: bool,
     /// Every index ever seen, with what it stood for.
     used: HashMap<u64, (u32, Bytes)>,
 }
@@ -94,11 +96,12 @@ impl ExpectedLog {
             horizon,
             horizon_certain: 0,
             batches: HashMap::new(),
+            ended_unwritten: false,
             used: HashMap::new(),
         }
     }
     pub(crate) fn is_sealed(&self) -> bool {
-        self.history.last().is_some_and(|last| last.kind == FrameKind::Close)
+        self.ended_unwritten || self.history.last().is_some_and(|last| last.kind == FrameKind::Close)
     }
     /// Position of the first stored frame that begins at or after `index`.
     pub(crate) fn position(&self, index: u64) -> usize {
@@ -119,7 +122,7 @@ impl ExpectedLog {
     }
 
     /// Takes in the answers that have come.
-    pub(crate) fn settle(&mut self, now: Circumstances) {
+    pub(crate) fn settle(&mut self, log: &ShardLog, now: Circumstances) {
         for waiting in std::mem::take(&mut self.waiting) {
             let answer = waiting.answer.lock().take();
             match answer {
@@ -127,7 +130,7 @@ impl ExpectedLog {
                     assert!(now.is_faulty, "{:?}: an append was not answered by a step", self.id);
                     self.doubtful.push(waiting);
                 }
-                Some(Ok(appended)) => self.acknowledged(waiting, appended, now),
+                Some(Ok(appended)) => self.acknowledged(log, waiting, appended, now),
                 Some(Err(error)) => self.refused(waiting, error.kind(), &error.to_string(), now),
             }
         }
@@ -136,7 +139,7 @@ impl ExpectedLog {
         }
     }
 
-    fn acknowledged(&mut self, waiting: Waiting, appended: Appended, now: Circumstances) {
+    fn acknowledged(&mut self, log: &ShardLog, waiting: Waiting, appended: Appended, now: Circumstances) {
         assert!(
             self.doubtful.is_empty(),
             "{:?}: acknowledged behind an append whose outcome is unknown",
@@ -160,6 +163,12 @@ impl ExpectedLog {
         let begin = now.epoch.first_index().get();
         let expected = self.history.last().map_or(begin, |last| last.next().max(begin));
         assert_eq!(first, expected, "{:?}: an index is not the next", self.id);
+        if waiting.kind == FrameKind::Close && log.marks().durable() == appended.first {
+            assert!(self.history.iter().all(|stored| stored.is_forgotten), "{:?}: no closing entry", self.id);
+            assert!(log.is_sealed());
+            self.ended_unwritten = true;
+            return;
+        }
         let arrival = appended.arrival.get();
         let before = self.history.last().filter(|last| !last.is_forgotten);
         assert!(before.is_none_or(|before| before.arrival <= arrival), "an arrival time fell");
@@ -217,6 +226,7 @@ impl ExpectedLog {
             at = trimmed;
         }
         assert_eq!(marks.durable(), marks.written(), "{id:?}: nothing is under way after a recovery");
+        self.ended_unwritten &= log.is_sealed();
         self.drop_doubtful_retries();
         let mut doubtful = std::mem::take(&mut self.doubtful).into_iter().peekable();
         for frame in read_all(log, 1 << 16) {

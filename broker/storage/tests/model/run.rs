@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
     fn settle(&mut self) {
         let now = self.circumstances();
         for live in self.logs.values_mut() {
-            live.expected.settle(now);
+            live.expected.settle(&live.log, now);
         }
     }
     fn pick_log(&mut self) -> Option<u64> {
