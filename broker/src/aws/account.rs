@@ -9,12 +9,14 @@ type Result<T> = std::result::Result<T, ApiError>;
 pub(crate) async fn describe_limits(call: Call, _: NoInput) -> Result<DescribeLimitsOutput> {
     let engine = call.state.engine();
     let found = engine.account(call.permit_account()?);
+    let limits = &call.state.limits().settings().account;
+    let shard_limit = limits.shards.map_or(engine.shards_max(), |limit| limit.min(engine.shards_max()));
     Ok(DescribeLimitsOutput {
-        shard_limit: engine.shards_max(),
+        shard_limit,
         open_shards: found.open_shards,
         on_demand_streams: found.on_demand_streams,
-        // a stream takes a shard at least, and there is no other limit
-        on_demand_stream_limit: engine.shards_max(),
+        // a stream takes a shard at least
+        on_demand_stream_limit: limits.on_demand_streams.unwrap_or(shard_limit),
     })
 }
 

@@ -23,12 +23,15 @@ mod codec;
 mod consumers;
 mod error;
 mod eventstream;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod iterator;
 mod listing;
 mod operation;
 mod policies;
 mod records;
+mod room;
 mod settings;
 mod shape;
 mod shards;
@@ -41,12 +44,13 @@ mod validate;
 mod tests;
 
 pub(crate) use error::{ApiError, Code};
+pub(crate) use operation::Operation;
 
 use crate::auth::{Gate, Verified};
+use crate::limits::{LimitSettings, Limits};
 use axum::Router;
 use body::Budget;
 use iterator::Tokens;
-use operation::Operation;
 use std::sync::Arc;
 use subscribe::Seats;
 use tidemill_engine::Engine;
@@ -62,6 +66,7 @@ struct Inner {
     gate: Gate,
     tokens: Tokens,
     budget: Budget,
+    limits: Limits,
     seats: Seats,
     /// Ends subscriptions.
     stopping: CancellationToken,
@@ -70,13 +75,20 @@ struct Inner {
 impl AwsState {
     /// A front end for `engine` in `region` that lets everyone pass; callers that name no account are of `account`.
     pub fn new(engine: Engine, account: AccountId, region: Region) -> Self {
-        Self::guarded(engine, Gate::open(account, region), CancellationToken::new())
+        let gate = Gate::open(account, region);
+        Self::guarded(engine, gate, LimitSettings::default(), CancellationToken::new())
     }
-    /// A front end for `engine` behind a gate, whose subscriptions end when `stopping` says so.
-    pub(crate) fn guarded(engine: Engine, gate: Gate, stopping: CancellationToken) -> Self {
+    /// A front end for `engine` behind a gate, within limits, whose subscriptions end when `stopping` says so.
+    pub(crate) fn guarded(
+        engine: Engine,
+        gate: Gate,
+        limits: LimitSettings,
+        stopping: CancellationToken,
+    ) -> Self {
         let tokens = Tokens::new(engine.secret());
+        let limits = Limits::new(limits, Arc::clone(engine.clock()));
         let (budget, seats) = (Budget::default(), Seats::default());
-        Self(Arc::new(Inner { engine, gate, tokens, budget, seats, stopping }))
+        Self(Arc::new(Inner { engine, gate, tokens, budget, limits, seats, stopping }))
     }
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
@@ -92,6 +104,9 @@ impl AwsState {
     }
     pub(crate) fn budget(&self) -> &Budget {
         &self.0.budget
+    }
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
     pub(crate) fn seats(&self) -> &Seats {
         &self.0.seats

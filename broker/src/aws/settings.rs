@@ -8,6 +8,7 @@ use super::shape::{
     UpdateMaxRecordSizeInput, UpdateStreamModeInput, UpdateStreamWarmThroughputInput,
     UpdateStreamWarmThroughputOutput, WarmThroughput, distribution,
 };
+use crate::limits::Change;
 use tidemill_engine::{MetricSet, StreamMode, StreamUpdate, Updated};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -41,7 +42,12 @@ pub(crate) async fn update_mode(call: Call, input: UpdateStreamModeInput) -> Res
     let opened = input.stream.open(&call)?;
     let mode = input.mode.map_or(StreamMode::default(), |details| details.mode());
     let warm_mibps = warm_mibps(input.warm_throughput);
-    update(&call, &opened, StreamUpdate::Mode { mode, warm_mibps }).await
+    let leave = call.leave_to_switch(&opened, mode)?;
+    update(&call, &opened, StreamUpdate::Mode { mode, warm_mibps }).await?;
+    if let Some((_room, turn)) = leave {
+        turn.happened();
+    }
+    Ok(Nothing)
 }
 
 /// Warm throughput beside a mode: none and zero are the same.
@@ -98,13 +104,19 @@ fn metrics(input: &MonitoringInput) -> MetricSet {
 pub(crate) async fn start_encryption(call: Call, input: EncryptionInput) -> Result<Nothing> {
     let opened = input.stream.open(&call)?;
     let key_id = key_id(input)?;
-    update(&call, &opened, StreamUpdate::Encrypt { key_id }).await
+    let turn = call.leave_to_change(&opened, Change::Encryption)?;
+    update(&call, &opened, StreamUpdate::Encrypt { key_id }).await?;
+    turn.happened();
+    Ok(Nothing)
 }
 
 pub(crate) async fn stop_encryption(call: Call, input: EncryptionInput) -> Result<Nothing> {
     let opened = input.stream.open(&call)?;
     let key_id = key_id(input)?;
-    update(&call, &opened, StreamUpdate::StopEncryption { key_id }).await
+    let turn = call.leave_to_change(&opened, Change::Encryption)?;
+    update(&call, &opened, StreamUpdate::StopEncryption { key_id }).await?;
+    turn.happened();
+    Ok(Nothing)
 }
 
 /// The key; the type beside it must be KMS.

@@ -5,6 +5,7 @@ use super::keys::KeyFile;
 use super::tls::TlsFile;
 use crate::auth::{CredentialSettings, PolicySettings};
 use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub(super) struct File {
     pub(super) region: Option<Region>,
     pub(super) insecure: Option<bool>,
     pub(super) log: Option<String>,
+    pub(super) limits: Option<String>,
     pub(super) tls: TlsFile,
     pub(super) server: ServerFile,
     pub(super) credentials: Vec<CredentialSettings>,
@@ -58,20 +60,24 @@ pub(super) struct StorageFile {
 
 impl File {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::usage(format!("cannot read the configuration {}: {e}", path.display())))?;
-        Self::parse(&text).map_err(|(line, message)| {
-            Error::usage(format!("configuration {}, line {line}: {message}", path.display()))
-        })
+        read_toml(path, "configuration")
     }
+}
 
-    /// On failure the line, counted from 1, and what is wrong there.
-    pub(super) fn parse(text: &str) -> std::result::Result<Self, (usize, String)> {
-        toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-            (before.matches('\n').count() + 1, error.message().to_owned())
-        })
-    }
+/// Reads a file of this kind; a mistake is told with its line.
+pub(super) fn read_toml<T: DeserializeOwned>(path: &Path, kind: &str) -> Result<T> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage(format!("cannot read the {kind} {}: {e}", path.display())))?;
+    parse_toml(&text)
+        .map_err(|(line, message)| Error::usage(format!("{kind} {}, line {line}: {message}", path.display())))
+}
+
+/// On failure the line, counted from 1, and what is wrong there.
+pub(super) fn parse_toml<T: DeserializeOwned>(text: &str) -> std::result::Result<T, (usize, String)> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+        (before.matches('\n').count() + 1, error.message().to_owned())
+    })
 }
 
 pub(super) fn parsed<'de, T, D>(from: D) -> std::result::Result<Option<T>, D::Error>

@@ -29,6 +29,9 @@ pub struct Flags {
     /// Serve anyone who can reach a non-loopback address, without checking signatures
     #[arg(long, env = "TIDEMILL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
+    /// Limits of accounts, streams and shards: `none`, `aws`, or a TOML file of figures [default: none]
+    #[arg(long, value_name = "LIMITS", env = "TIDEMILL_LIMITS")]
+    pub limits: Option<String>,
     #[command(flatten)]
     pub(super) tls: TlsFlags,
     /// TOML file with the same settings and more

@@ -10,6 +10,7 @@ mod credentials;
 mod file;
 mod flags;
 mod keys;
+mod limits;
 mod tls;
 
 pub(crate) use credentials::read_access;
@@ -58,18 +59,20 @@ impl Config {
 }
 
 fn compose(flags: Flags, file: File) -> Result<Config> {
-    let mut broker = BrokerSettings::default();
-    broker.access = credentials::compose(flags.config.as_deref(), &file);
+    let access = credentials::compose(flags.config.as_deref(), &file);
+    let mut broker = BrokerSettings { access, ..BrokerSettings::default() };
     set(&mut broker.listen, flags.listen.or(file.listen));
     set(&mut broker.data_dir, flags.data_dir.or(file.data_dir));
     set(&mut broker.account, flags.account.or(file.account));
     set(&mut broker.region, flags.region.or(file.region));
     set(&mut broker.connections_max, file.server.connections_max);
+    broker.limits = limits::compose(flags.limits.or(file.limits).as_deref())?;
     broker.tls = tls::compose(flags.tls, file.tls)?;
     if flags.insecure || file.insecure.unwrap_or(false) {
         broker.exposure = Exposure::Anywhere;
     }
     let engine = &mut broker.engine;
+    engine.quota = broker.limits.shard.throughput;
     set(&mut engine.queue_bytes_per_shard, file.engine.queue_bytes_per_shard);
     set(&mut engine.queue_bytes_total, file.engine.queue_bytes_total);
     set(&mut engine.shards_max, file.engine.shards_max);
@@ -97,6 +100,7 @@ fn set<T>(setting: &mut T, value: Option<T>) {
 
 #[cfg(test)]
 mod tests {
+    use super::file::parse_toml;
     use super::*;
     use std::path::Path;
 
@@ -124,13 +128,13 @@ mod tests {
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let text = "listen = '127.0.0.1:9'\nregion = 'eu-west-1'\ndurability = 'interval'\n\
                     [storage]\nsync_interval_ms = 7\n[server]\nconnections_max = 3\n";
-        let file = File::parse(text).unwrap();
+        let file = parse_toml::<File>(text).unwrap();
         let config = compose(flags(&["--listen", "127.0.0.1:8"]), file).unwrap();
         assert_eq!(config.broker.listen.port(), 8);
         assert_eq!(config.broker.region.as_str(), "eu-west-1");
         assert_eq!(config.broker.connections_max, 3);
         assert_eq!(config.broker.engine.storage.durability, Durability::Interval { ms: 7 });
-        let file = File::parse(text).unwrap();
+        let file = parse_toml::<File>(text).unwrap();
         let config = compose(flags(&["--durability", "os"]), file).unwrap();
         assert_eq!(config.broker.engine.storage.durability, Durability::Os);
     }
@@ -145,7 +149,7 @@ mod tests {
             ("listen = 'nowhere'\n", 1, "socket address"),
             ("a = [\n", 1, ""),
         ] {
-            let (found, message) = File::parse(text).unwrap_err();
+            let (found, message) = parse_toml::<File>(text).unwrap_err();
             assert_eq!(found, line, "{text:?}: {message}");
             assert!(message.contains(word), "{text:?}: {message}");
         }
@@ -156,7 +160,7 @@ mod tests {
         for text in
             ["durability = 'interval'\n[storage]\nsync_interval_ms = 0\n", "[server]\nconnections_max = 0\n"]
         {
-            let error = compose(Flags::default(), File::parse(text).unwrap()).unwrap_err();
+            let error = compose(Flags::default(), parse_toml::<File>(text).unwrap()).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{text}");
         }
     }

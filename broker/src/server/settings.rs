@@ -2,6 +2,7 @@
 
 use crate::auth::{self, AccessSettings};
 use crate::error::{Error, Result};
+use crate::limits::LimitSettings;
 use crate::tls::TlsSettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub struct BrokerSettings {
     pub access: AccessSettings,
     /// Who may reach it while no credentials are configured. Default: this machine only.
     pub exposure: Exposure,
+    /// What accounts, streams and shards may ask for through the Kinesis API. Default: anything.
+    pub limits: LimitSettings,
     /// How it speaks TLS. Default: it does not.
     pub tls: Option<TlsSettings>,
     /// Connections at a time; more wait to be accepted. Default 4,096, at least 1.
@@ -61,6 +64,7 @@ impl Default for BrokerSettings {
             region: Region::new("us-east-1").expect("a valid name"),
             access: AccessSettings::default(),
             exposure: Exposure::LoopbackOnly,
+            limits: LimitSettings::default(),
             tls: None,
             connections_max: 4096,
             engine: tidemill_engine::Settings::default(),

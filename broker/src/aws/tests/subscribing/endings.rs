@@ -3,9 +3,11 @@
 use super::*;
 use crate::auth::Gate;
 use crate::aws::{AwsState, router};
+use crate::limits::LimitSettings;
 use tidemill_types::{AccountId, Region};
 use tokio_util::sync::CancellationToken;
 
+// covers: SubscribeToShard wrong-state
 #[tokio::test]
 async fn a_second_subscriber_is_refused_for_five_seconds_and_then_wins() {
     let kinesis = Kinesis::start().await;
@@ -33,6 +35,7 @@ async fn a_second_subscriber_is_refused_for_five_seconds_and_then_wins() {
 }
 
 /// The KCL refuses an end with a continuation number, or without children.
+// covers: SubscribeToShard success
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_shard_ends_with_its_children() {
     let kinesis = Kinesis::start().await;
@@ -100,7 +103,7 @@ async fn a_deregistered_consumer_is_sent_no_more_records() {
 /// The state behind a router of its own.
 fn guarded(kinesis: &mut Kinesis, stopping: &CancellationToken) -> AwsState {
     let gate = Gate::open(AccountId::new("123456789012").unwrap(), Region::new("us-east-1").unwrap());
-    let state = AwsState::guarded(kinesis.engine.clone(), gate, stopping.clone());
+    let state = AwsState::guarded(kinesis.engine.clone(), gate, LimitSettings::default(), stopping.clone());
     kinesis.router = router(state.clone());
     state
 }
