@@ -161,7 +161,8 @@ impl Engine {
     }
 
     /// Removes a stream with all its records, leases and consumers. Its name can be used again at once. Once called it may
-    /// happen even if the caller stops waiting.
+    /// happen even if the caller stops waiting. After `UnknownOutcome` the stream can be read, but takes no records until
+    /// the broker is restarted.
     ///
     /// Errors: `NotFound`, `Conflict` if it has registered consumers that must not go, `Unavailable`, `UnknownOutcome`.
     pub async fn delete_stream(&self, key: &StreamKey, consumers: ConsumersOnDelete) -> Result<()> {
@@ -172,7 +173,7 @@ impl Engine {
     /// waiting.
     ///
     /// Errors: `NotFound`, `Invalid`, `Precondition`, `Throttled` at a limit, those of keys for `Encrypt`, `Unavailable`,
-    /// `UnknownOutcome`.
+    /// `UnknownOutcome`; the last also when the retention is shorter now, but some older records can still be read.
     pub async fn update_stream(&self, key: &StreamKey, update: StreamUpdate) -> Result<Updated> {
         self.change(self.inner.catalog.update(key.clone(), update)).await
     }

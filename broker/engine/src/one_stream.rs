@@ -1,13 +1,19 @@
 //! A stream of one shard over a storage that is not running yet, for tests below the engine: what is appended waits
 //! until the test starts the storage.
 
-use crate::catalog::owner::open_stream;
+use crate::catalog::owner::{Catalog, Owner, open_stream};
 use crate::catalog::registry::Registry;
-use crate::catalog::state::CatalogState;
+use crate::catalog::row;
+use crate::catalog::state::{CatalogState, Change};
 use crate::catalog::streams::plan_create;
+use crate::lease::table::LeaseTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::store::memory::MemoryStore;
+use crate::store::writer::Metadata;
+use crate::store::{Store, Verdict};
 use crate::stream::{Stream, StreamSpec};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tidemill_storage::Storage;
@@ -48,5 +54,21 @@ impl OneStream {
         let core = open_stream(&state, &name, &shared, &storage).unwrap();
         registry.insert(Arc::clone(&core));
         Self { name, stream: Stream { core }, shared, registry, storage, state, _dir: dir }
+    }
+    /// Starts the owner of its catalog over a store in memory.
+    pub(crate) fn run_owner(&self) -> (Catalog, MemoryStore) {
+        let mut store = MemoryStore::default();
+        let counters = [Change::Counters(self.state.counters())];
+        let batch = row::batch(&self.state, &counters, CatalogState::default().counters());
+        assert_eq!(store.commit(&[batch]).unwrap(), [Verdict::Done]);
+        let (metadata, writer) = Metadata::new(Box::new(store.clone()));
+        std::thread::spawn(move || writer.run());
+        let (shared, registry) = (Arc::clone(&self.shared), Arc::clone(&self.registry));
+        let leases = LeaseTable::new(HashMap::new(), shared.clone(), Arc::clone(&registry), metadata.clone());
+        let storage = Arc::clone(&self.storage);
+        let (catalog, owner) =
+            Owner::new(self.state.clone(), shared, storage, metadata, registry, Arc::new(leases));
+        tokio::spawn(owner.run());
+        (catalog, store)
     }
 }

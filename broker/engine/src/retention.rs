@@ -2,12 +2,13 @@
 //!
 //! Every shard is looked at once in [`PERIOD`], a slice of them at a time, so that ten thousand shards cost no burst. A
 //! shard without records is passed over, one whose oldest record is young costs one look at its marks. A change of the
-//! retention is seen by the next look; what a shorter one lets go of is let go of by the change itself
-//! ([`crate::catalog::update`]).
+//! retention is seen by the next look; what a shorter one lets go of is let go of by the change itself,
+//! which fails if that does ([`crate::catalog::update`]).
 
 use crate::catalog::owner::Catalog;
 use crate::catalog::registry::Registry;
 use crate::catalog::reshard::expiry::has_passed;
+use crate::error::{Error, Result};
 use crate::shard::handle::ShardHandle;
 use crate::shared::Shared;
 use crate::stream::StreamCore;
@@ -64,14 +65,14 @@ struct Trimmed {
 pub(crate) fn trim_at_open(registry: &Registry, now: TimestampMs) {
     let changed = |stream: &StreamCore| stream.row().kept_from > TimestampMs::default();
     for (stream, handle) in registry.all_shards().iter().filter(|(stream, _)| changed(stream)) {
-        trim(handle, stream.kept_since(now));
+        trim_or_warn(handle, stream.kept_since(now));
     }
 }
 
 fn trim_slice(registry: &Registry, now: TimestampMs, slice: usize) -> Trimmed {
     let shards = registry.all_shards();
     for (stream, handle) in shards.iter().skip(slice).step_by(SLICES as usize) {
-        trim(handle, stream.kept_since(now));
+        trim_or_warn(handle, stream.kept_since(now));
     }
     let may_go = |(stream, handle): &(Arc<StreamCore>, Arc<ShardHandle>)| {
         let marks = handle.log().marks();
@@ -80,13 +81,20 @@ fn trim_slice(registry: &Registry, now: TimestampMs, slice: usize) -> Trimmed {
     Trimmed { may_go: slice == 0 && shards.iter().any(may_go) }
 }
 
-/// Lets go of the records of a shard that arrived before `since`. Blocks.
-pub(crate) fn trim(handle: &ShardHandle, since: TimestampMs) {
-    let marks = handle.log().marks();
-    if marks.horizon() >= marks.durable() || handle.check_readable().is_err() {
-        return;
-    }
-    if let Err(error) = handle.log().trim(since) {
+/// A failure is told and tried again by the next look.
+fn trim_or_warn(handle: &ShardHandle, since: TimestampMs) {
+    if let Err(error) = trim(handle, since) {
         warn!(shard = %handle.shard().id, log = handle.log().id().get(), %error, "old records could not be let go");
     }
+}
+
+/// Lets go of the records of a shard that arrived before `since`; an error if some of them can still be read. Blocks.
+pub(crate) fn trim(handle: &ShardHandle, since: TimestampMs) -> Result<()> {
+    let marks = handle.log().marks();
+    if marks.horizon() >= marks.durable() || handle.check_readable().is_err() {
+        return Ok(());
+    }
+    let what = || format!("could not let go of old records of {}", handle.shard().id);
+    handle.log().trim(since).map_err(|error| Error::from_storage(&what(), error))?;
+    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::shard::handle::{ShardHandle, gone};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidemill_types::{
     ConsumerName, SequenceNumber, Shard, ShardId, ShardMap, StreamIncarnation, StreamKey, TimestampMs,
@@ -140,6 +140,8 @@ pub(crate) struct StreamCore {
     consumers: ArcSwap<Consumers>,
     keys: Arc<StreamKeys>,
     deleted: AtomicBool,
+    /// Why nothing is taken any more, though it is there and can be read.
+    halted: OnceLock<Error>,
 }
 
 /// The registered consumers of a stream.
@@ -155,6 +157,7 @@ impl StreamCore {
             consumers: ArcSwap::from_pointee(consumers),
             keys,
             deleted: AtomicBool::new(false),
+            halted: OnceLock::new(),
         }
     }
     pub(crate) fn key(&self) -> &StreamKey {
@@ -207,6 +210,19 @@ impl StreamCore {
     }
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::SeqCst)
+    }
+    /// It may have been deleted or not: the next start finds out, and what was written until then might go with it. So
+    /// nothing more is taken.
+    pub(crate) fn halt(&self) {
+        let message = format!(
+            "whether the deletion of stream {} was stored is not known; it takes no records until the broker is restarted",
+            self.key
+        );
+        let _ = self.halted.set(Error::new(ErrorKind::Unavailable, message)); // halted already, for the same reason
+    }
+    /// An error unless records are taken, as far as the stream goes.
+    pub(crate) fn check_taking(&self) -> Result<()> {
+        self.halted.get().cloned().map_or(Ok(()), Err)
     }
     pub(crate) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::SeqCst);
@@ -263,7 +279,7 @@ impl Stream {
     pub fn incarnation(&self) -> StreamIncarnation {
         self.core.incarnation()
     }
-    /// Records that arrived earlier are no longer kept at the time `now`. It never falls.
+    /// Records that arrived earlier are no longer kept at the time `now`. It falls with the clock only.
     pub fn kept_since(&self, now: TimestampMs) -> TimestampMs {
         self.core.kept_since(now)
     }

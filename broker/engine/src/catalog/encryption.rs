@@ -1,9 +1,8 @@
-//! Encryption of a stream, switched on and off: data keys, their rows, and the verbs as the owner runs them.
+//! Encryption of a stream, switched on and off: data keys, their rows, and the plans.
 //!
 //! Each start draws a new data key and wraps it with the named key, also when the stream is encrypted already: that is
 //! how keys are rotated. Data keys stay as long as the stream, for the records that were sealed with them.
 
-use super::owner::Owner;
 use super::row::VERSION;
 use super::settings::Encryption;
 use super::state::{CatalogState, Change, StreamRow};
@@ -12,10 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Keys, WrappedKey};
 use crate::seal::KeyOwner;
 use crate::store::row::{RowReader, RowWriter};
-use crate::stream::Updated;
 use bytes::{BufMut, Bytes, BytesMut};
 use tidemill_types::{StreamIncarnation, StreamKey};
-use tracing::info;
 
 pub(super) const DATA_KEY_PREFIX: &[u8] = b"catalog/data-key/";
 /// Data keys of one stream: every row is kept as long as the stream.
@@ -93,39 +90,6 @@ fn with_encryption(row: &StreamRow, encryption: Option<Encryption>) -> StreamRow
     let mut row = row.clone();
     row.settings.encryption = encryption;
     row
-}
-
-impl Owner {
-    /// Seals what is written from now on with a new data key.
-    pub(super) async fn encrypt(&mut self, key: &StreamKey, key_id: &str) -> Result<Updated> {
-        let keys = self.shared.settings().keys.now();
-        let changes = plan_encrypt(&self.state, key, key_id, &keys)?;
-        let updated = self.change_encryption(key, changes).await?;
-        info!(stream = %key, key = key_id, "encryption started");
-        Ok(updated)
-    }
-
-    /// Leaves what is written from now on in the clear.
-    pub(super) async fn stop_encryption(&mut self, key: &StreamKey, key_id: &str) -> Result<Updated> {
-        let keys = self.shared.settings().keys.now();
-        let changes = plan_stop(&self.state, key, key_id, &keys)?;
-        let updated = self.change_encryption(key, changes).await?;
-        info!(stream = %key, "encryption stopped");
-        Ok(updated)
-    }
-
-    async fn change_encryption(&mut self, key: &StreamKey, changes: Vec<Change>) -> Result<Updated> {
-        let core = self.registry.get(key)?;
-        let before = core.info();
-        if !changes.is_empty() {
-            self.commit_and_apply(changes).await?;
-            let row = self.state.stream(key).ok_or_else(|| not_found(key))?;
-            // the key is there before the row that names it
-            core.keys().set_wrapped(self.state.data_keys(row.incarnation).cloned().unwrap_or_default());
-            core.set_row(row.clone());
-        }
-        Ok(Updated { before, after: core.info() })
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! ```text
 //!   create: plan ─► make logs ─► commit ─► apply ─► registry            (a failed commit removes the logs again)
 //!   delete: plan ─► commit ─► apply ─► registry, wake readers ─► leases ─► delete logs
+//!                        └─ not known whether it was stored ─► the stream takes no more records until the restart
 //! ```
 //!
 //! A log that no committed shard knows is removed by the next recovery, so that a crash between two steps leaves
@@ -236,7 +237,12 @@ impl Owner {
         let coming = self.state.reshard(incarnation).into_iter().flat_map(|reshard| &reshard.children);
         let logs = self.state.shards(incarnation).map(|row| row.log).chain(coming.map(|child| child.log));
         let logs: Vec<LogId> = logs.collect();
-        self.commit(&changes).await?;
+        if let Err(error) = self.commit(&changes).await {
+            if error.kind() == ErrorKind::UnknownOutcome {
+                self.registry.get(name)?.halt();
+            }
+            return Err(error);
+        }
         changes.into_iter().for_each(|change| self.state.apply(change));
         self.registry.remove(name);
         // rows that stay behind after a failure are removed when the directory is opened next
@@ -328,4 +334,36 @@ pub(super) fn open_shards(
         shards.push((entry.shard.clone(), Arc::new(handle)));
     }
     Ok(ShardSet::new(map, shards))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::one_stream::OneStream;
+    use crate::settings::Settings;
+    use tidemill_types::{PartitionKey, Position, Record};
+
+    #[tokio::test]
+    async fn a_stream_of_which_it_is_not_known_whether_it_was_deleted_is_read_and_takes_nothing() {
+        let one = OneStream::new(Settings::default());
+        one.storage.start().unwrap();
+        let (catalog, store) = one.run_owner();
+        let put = async || {
+            let record = Record::new(PartitionKey::new("k").unwrap(), vec![1]).unwrap();
+            one.stream.put(vec![record]).await.remove(0)
+        };
+        let delete = || catalog.delete(one.name.clone(), ConsumersOnDelete::Refuse);
+        store.set_failing(true);
+        assert_eq!(delete().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        let placed = put().await.expect("it is known that it was not deleted");
+        store.lose();
+        assert_eq!(delete().await.unwrap_err().kind(), ErrorKind::UnknownOutcome);
+        let refused = put().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.to_string().contains("until the broker is restarted"), "{refused}");
+        let from = one.stream.resolve(placed.shard, Position::TrimHorizon).await.unwrap();
+        let page = one.stream.read_records(placed.shard, from, 10, 1000).await.unwrap();
+        assert_eq!(page.records.len(), 1);
+        one.storage.close().unwrap();
+    }
 }

@@ -137,7 +137,7 @@ impl Default for StreamSettings {
 pub enum StreamUpdate {
     /// To these hours; what was let go of already does not come back.
     IncreaseRetention(u32),
-    /// To these hours; older records are gone at once.
+    /// To these hours; older records are gone when this is answered.
     DecreaseRetention(u32),
     /// To this mode; its shards stay as they are.
     Mode {

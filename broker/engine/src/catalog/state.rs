@@ -14,6 +14,7 @@ use crate::keys::WrappedKey;
 use crate::stream::Consumers;
 use std::collections::BTreeMap;
 use tidemill_storage::LogId;
+use tidemill_types::limits::RETENTION_HOURS_MIN;
 use tidemill_types::{
     AccountId, ConsumerName, Shard, ShardId, ShardMap, ShardMapVersion, StreamIncarnation, StreamKey,
     TimestampMs,
@@ -34,10 +35,11 @@ pub(crate) struct StreamRow {
 }
 
 impl StreamRow {
-    /// Records that arrived earlier are no longer kept at the time `now`.
+    /// Records that arrived earlier are no longer kept at the time `now`. Never later than the shortest retention before
+    /// `now`: no change of the retention leaves a later `kept_from` behind, but a clock that was ahead then does.
     pub(crate) fn kept_since(&self, now: TimestampMs) -> TimestampMs {
-        let kept_ms = u64::from(self.settings.retention_hours) * HOUR_MS;
-        now.saturating_sub_ms(kept_ms).max(self.kept_from)
+        let before = |hours: u32| now.saturating_sub_ms(u64::from(hours) * HOUR_MS);
+        before(self.settings.retention_hours).max(self.kept_from.min(before(RETENTION_HOURS_MIN)))
     }
 }
 

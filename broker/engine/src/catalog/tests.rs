@@ -8,6 +8,7 @@ use super::state::{CatalogState, Change, Counters, ShardRow};
 use super::streams::{plan_create, plan_delete};
 use super::update::plan_update;
 use crate::error::ErrorKind;
+use crate::keys::KeyRing;
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, Verdict};
 use crate::stream::StreamSpec;
@@ -218,7 +219,7 @@ impl Run {
         match verb.clone() {
             Verb::Create(stream, spec) => plan_create(state, &name(stream), &spec, now, 1000),
             Verb::Delete(stream, on_delete) => plan_delete(state, &name(stream), on_delete),
-            Verb::Update(stream, update) => plan_update(state, &name(stream), update, now),
+            Verb::Update(stream, update) => plan_update(state, &name(stream), update, now, &KeyRing::default().now()),
             Verb::Register(stream, n, tags) => {
                 consumers::plan_register(state, &name(stream), consumer(n), tags, now)
             }

@@ -4,16 +4,22 @@
 //!   plan (pure, one new row) ─► commit ─► apply ─► shown to the data verbs ─► shorter retention: trim, then answer
 //! ```
 //!
-//! Records that a shorter retention lets go of stay gone: the row keeps the time from which records are kept, and it only
-//! rises, whatever becomes of the retention later and wherever a crash falls.
+//! Records that a shorter retention lets go of stay gone: the row keeps the time from which records are kept, whatever
+//! becomes of the retention later and wherever a crash falls. That time rises with the clock, and no clock that was ahead
+//! for a while can make it hide younger records than the shortest retention does ([`StreamRow::kept_since`]).
+//!
+//! The answer to a shorter retention is the promise that older records cannot be read any more: if they could not be let
+//! go, the change is stored all the same, and the answer is `UnknownOutcome`. Repeating it lets go of them again.
 
 use super::accounts::Commitment;
+use super::encryption::{plan_encrypt, plan_stop};
 use super::owner::Owner;
 use super::settings::{Distribution, StreamMode, StreamSettings, StreamUpdate};
 use super::state::{CatalogState, Change, StreamRow};
 use super::streams::not_found;
 use super::tags;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys::Keys;
 use crate::retention;
 use crate::stream::Updated;
 use tidemill_types::limits::{
@@ -21,7 +27,7 @@ use tidemill_types::limits::{
     WARM_MIBPS_MAX,
 };
 use tidemill_types::{StreamKey, TimestampMs};
-use tracing::{info, warn};
+use tracing::info;
 
 fn invalid<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::new(ErrorKind::Invalid, message))
@@ -120,12 +126,14 @@ pub(super) fn check_policy(what: &str, policy: Option<&str>) -> Result<()> {
     }
 }
 
-/// The stream's settings change. No change at all if they are so already.
+/// The stream's settings change. No change at all if they are so already. `keys` are those that a stream can be encrypted
+/// with.
 pub(super) fn plan_update(
     state: &CatalogState,
     key: &StreamKey,
     update: StreamUpdate,
     now: TimestampMs,
+    keys: &Keys,
 ) -> Result<Vec<Change>> {
     let found = state.stream(key).ok_or_else(|| not_found(key))?;
     let commitment = state.account(&key.account).commitment;
@@ -167,9 +175,8 @@ pub(super) fn plan_update(
             check_policy(&what(), policy.as_deref())?;
             row.settings.policy = policy;
         }
-        StreamUpdate::Encrypt { .. } | StreamUpdate::StopEncryption { .. } => {
-            return Err(Error::new(ErrorKind::Internal, "encryption has a plan of its own"));
-        }
+        StreamUpdate::Encrypt { key_id } => return plan_encrypt(state, key, &key_id, keys),
+        StreamUpdate::StopEncryption { key_id } => return plan_stop(state, key, &key_id, keys),
     }
     Ok(if row == *found { Vec::new() } else { vec![Change::Stream(row)] })
 }
@@ -222,13 +229,9 @@ fn set_mode(row: &mut StreamRow, mode: StreamMode) -> Result<()> {
 
 impl Owner {
     pub(super) async fn update(&mut self, key: &StreamKey, update: StreamUpdate) -> Result<Updated> {
-        match &update {
-            StreamUpdate::Encrypt { key_id } => return self.encrypt(key, key_id).await,
-            StreamUpdate::StopEncryption { key_id } => return self.stop_encryption(key, key_id).await,
-            _ => {}
-        }
         let shorter = matches!(update, StreamUpdate::DecreaseRetention(_));
-        let changes = plan_update(&self.state, key, update, self.shared.clock().now())?;
+        let (now, keys) = (self.shared.clock().now(), self.shared.settings().keys.now());
+        let changes = plan_update(&self.state, key, update, now, &keys)?;
         let updated = self.change_stream(key, changes).await?;
         if shorter {
             self.let_go(key).await?;
@@ -241,10 +244,17 @@ impl Owner {
         let core = self.registry.get(key)?;
         let before = core.info();
         let changed = !changes.is_empty();
+        let has_data_key = changes.iter().any(|change| matches!(change, Change::DataKey(..)));
         self.commit_and_apply(changes).await?;
         if changed {
-            core.set_row(self.state.stream(key).ok_or_else(|| not_found(key))?.clone());
-            info!(stream = %key, "stream updated");
+            let row = self.state.stream(key).ok_or_else(|| not_found(key))?;
+            if has_data_key {
+                // the key is there before the row that names it
+                core.keys().set_wrapped(self.state.data_keys(row.incarnation).cloned().unwrap_or_default());
+            }
+            core.set_row(row.clone());
+            let key_id = row.settings.encryption.as_ref().map(|encryption| encryption.key_id.as_str());
+            info!(stream = %key, encrypted_with = key_id, "stream updated");
         }
         Ok(Updated { before, after: core.info() })
     }
@@ -254,12 +264,17 @@ impl Owner {
         let (core, now) = (self.registry.get(key)?, self.shared.clock().now());
         // dropping segments unlinks files
         let trimmed = tokio::task::spawn_blocking(move || {
-            let kept_since = core.kept_since(now);
-            core.shard_set().handles().for_each(|handle| retention::trim(handle, kept_since));
+            let (set, kept_since) = (core.shard_set(), core.kept_since(now));
+            // all of them, whatever becomes of one
+            let trimmed = set.handles().map(|handle| retention::trim(handle, kept_since));
+            trimmed.fold(Ok(()), Result::and)
         });
-        if let Err(error) = trimmed.await {
-            warn!(stream = %key, %error, "trimming broke off; it goes on in the background");
-        }
-        Ok(())
+        let broken = |error| Err(Error::caused(ErrorKind::Internal, "trimming broke off", error));
+        trimmed.await.unwrap_or_else(broken).map_err(|error| {
+            let message = format!(
+                "stream {key} has the shorter retention, but some older records can still be read; repeat the change"
+            );
+            Error::caused(ErrorKind::UnknownOutcome, message, error)
+        })
     }
 }

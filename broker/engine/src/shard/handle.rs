@@ -137,8 +137,9 @@ impl ShardHandle {
 
     /// An error unless the log may be asked. A sealed one takes nothing new, but it is the one that knows whether a batch
     /// was stored before the end: that is answered with its first outcome, anything else as closed.
-    fn check_writable(&self) -> Result<()> {
+    fn check_writable(&self, core: &StreamCore) -> Result<()> {
         self.check_readable()?;
+        core.check_taking()?;
         if self.shard().is_open() || self.log.is_sealed() {
             Ok(())
         } else if self.has_lost_its_end() {
@@ -155,7 +156,7 @@ impl ShardHandle {
     /// Waits for room, seals the frame if its stream is encrypted, then hands it over. Dropped before it returns, nothing
     /// was handed over.
     pub(crate) async fn submit(&self, core: &StreamCore, frame: Frame) -> Result<PendingAppend> {
-        self.check_writable()?;
+        self.check_writable(core)?;
         let bytes = frame.header().frame_bytes;
         let _turn = self.turn.acquire().await.map_err(|_| self.ended())?;
         let of_shard = Arc::clone(&self.queue).acquire_many_owned(bytes).await.map_err(|_| self.ended())?;
@@ -165,7 +166,7 @@ impl ShardHandle {
             Some(data_key) => core.keys().seal(data_key, self.log.id(), frame).await?,
             None => frame,
         };
-        self.check_writable()?;
+        self.check_writable(core)?;
         Ok(self.hand_over(frame, (of_shard, of_all)))
     }
 

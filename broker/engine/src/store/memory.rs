@@ -12,7 +12,7 @@ use std::sync::Arc;
 struct Contents {
     rows: BTreeMap<Bytes, Bytes>,
     commits: usize,
-    failing: bool,
+    failing: Option<ErrorKind>,
 }
 
 /// A store that forgets all when its last clone is dropped.
@@ -26,7 +26,11 @@ impl MemoryStore {
     }
     /// From now on commits fail, or succeed again.
     pub(crate) fn set_failing(&self, failing: bool) {
-        self.0.lock().failing = failing;
+        self.0.lock().failing = failing.then_some(ErrorKind::Unavailable);
+    }
+    /// From now on commits fail, and whether they were stored is not known.
+    pub(crate) fn lose(&self) {
+        self.0.lock().failing = Some(ErrorKind::UnknownOutcome);
     }
 }
 
@@ -44,8 +48,8 @@ impl Store for MemoryStore {
 
     fn commit(&mut self, group: &[Batch]) -> Result<Vec<Verdict>> {
         let mut contents = self.0.lock();
-        if contents.failing {
-            return Err(Error::new(ErrorKind::Unavailable, "the store was told to fail"));
+        if let Some(kind) = contents.failing {
+            return Err(Error::new(kind, "the store was told to fail"));
         }
         contents.commits += 1;
         let rows = &mut contents.rows;

@@ -3,11 +3,15 @@
 use crate::support::{Broker, START, account, first_shard_record, named, record, shard};
 use bytes::Bytes;
 use std::collections::HashSet;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
 use tidemill_engine::{
     CommitmentStatus, ConsumersOnDelete, Distribution, ErrorKind, MetricSet, Stream, StreamMode,
     StreamSettings, StreamSpec, StreamUpdate, Tags,
 };
-use tidemill_types::{Frame, FrameWriter, HashKey, PartitionKey, Position, ProducerId, Record};
+use tidemill_types::{
+    Frame, FrameWriter, HashKey, PartitionKey, Position, ProducerId, Record, SequenceIndex, TimestampMs,
+};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -167,6 +171,61 @@ async fn a_shorter_retention_hides_older_records_at_once_and_for_good() {
     assert_eq!(kept(&stream).await, ["30 h", "60 h"]);
     stream.put(vec![first_shard_record("later")]).await[0].as_ref().unwrap();
     assert_eq!(kept(&stream).await, ["30 h", "60 h", "later"]);
+}
+
+#[tokio::test]
+async fn a_shorter_retention_that_leaves_older_records_readable_is_not_answered_as_done() {
+    let broker = Broker::new().await;
+    let stream = broker.stream("s", 1).await;
+    update(&broker, StreamUpdate::IncreaseRetention(100)).await;
+    for data in ["0 h", "60 h"] {
+        stream.put(vec![first_shard_record(data)]).await[0].as_ref().unwrap();
+        broker.clock.advance_ms(60 * HOUR_MS);
+    }
+    // the frame of the first record cannot be passed any more
+    let files = std::fs::read_dir(broker.dir.path().join("segments")).unwrap();
+    let segment = files.map(|file| file.unwrap().path()).find(|path| path.extension().unwrap() == "segment");
+    let segment = std::fs::OpenOptions::new().write(true).open(segment.unwrap()).unwrap();
+    segment.write_all_at(&[0xff; 16], 64).unwrap();
+    for _ in 0..2 {
+        let shorter = broker.engine.update_stream(&named("s"), StreamUpdate::DecreaseRetention(80)).await;
+        let error = shorter.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownOutcome);
+        assert!(error.to_string().contains("can still be read"), "{error}");
+    }
+    assert_eq!(stream.info().settings.retention_hours, 80);
+    broker.clock.advance_ms(100 * HOUR_MS);
+    update(&broker, StreamUpdate::DecreaseRetention(80)).await; // all are older: nothing needs to be passed
+    assert!(kept(&stream).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_takes_no_later_records() {
+    let broker = Broker::new().await;
+    let stream = broker.stream("s", 1).await;
+    broker.clock.set_wall(TimestampMs::new(START.get() + 30 * 24 * HOUR_MS));
+    update(&broker, StreamUpdate::IncreaseRetention(48)).await;
+    broker.clock.set_wall(START);
+    broker.engine.split_shard(&named("s"), shard(0), HashKey::new(1 << 127)).await.unwrap();
+    let first = |stream: Stream| async move {
+        let page = stream.read_records(shard(1), SequenceIndex::ZERO, 10, 1000).await.unwrap();
+        page.records.into_iter().map(|record| record.data).collect::<Vec<_>>()
+    };
+    stream.put(vec![first_shard_record("kept")]).await[0].as_ref().unwrap();
+    assert_eq!(stream.kept_since(START), TimestampMs::new(START.get() - 24 * HOUR_MS));
+    tokio::time::sleep(Duration::from_millis(1500)).await; // all shards are looked at each second
+    assert_eq!(first(stream.clone()).await, ["kept"]);
+    assert_eq!(stream.shards().len(), 3, "the one that was closed just now stays");
+    drop(stream);
+    let broker = broker.reopen().await;
+    assert_eq!(first(broker.engine.stream(&named("s")).unwrap()).await, ["kept"]);
+    assert_eq!(broker.engine.stream(&named("s")).unwrap().shards().len(), 3);
+
+    // the next change forgets what the clock had said
+    update(&broker, StreamUpdate::IncreaseRetention(72)).await;
+    let stream = broker.engine.stream(&named("s")).unwrap();
+    let later = TimestampMs::new(START.get() + 40 * HOUR_MS);
+    assert_eq!(stream.kept_since(later), TimestampMs::new(START.get() - 24 * HOUR_MS));
 }
 
 #[tokio::test]
