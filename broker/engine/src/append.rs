@@ -18,7 +18,9 @@ use tidemill_types::{
 };
 use tokio::time::Instant;
 
-/// A put waits this long for room in the queues of its shards before what is left of it is throttled.
+/// A put waits this long for room in the queues of its shards before what is left of it is throttled. Records that
+/// follow to the children of a closed shard wait anew, again and again within the first so many seconds and once more
+/// after that.
 const PUT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Where a record went.
@@ -50,7 +52,7 @@ impl Stream {
     /// may be stored.
     pub async fn put(&self, records: Vec<Record>) -> Vec<Result<Placed>> {
         let mut results: Vec<Option<Result<Placed>>> = vec![None; records.len()];
-        let deadline = Instant::now() + PUT_WAIT_MAX;
+        let last_try_from = Instant::now() + PUT_WAIT_MAX;
         let row = self.core.row();
         let mut left = Vec::with_capacity(records.len());
         for (at, record) in records.iter().enumerate() {
@@ -60,11 +62,12 @@ impl Stream {
             }
         }
         while !left.is_empty() {
-            self.put_once(&records, left, deadline, &mut results).await;
+            let begun = Instant::now();
+            self.put_once(&records, left, begun + PUT_WAIT_MAX, &mut results).await;
             let is_closed = |result: &Option<Result<Placed>>| matches!(result, Some(Err(error)) if error.kind() == ErrorKind::ShardClosed);
             // not stored, and the map that has its children is there: the order within a key is kept
             left = (0..results.len()).filter(|slot| is_closed(&results[*slot])).collect();
-            if Instant::now() >= deadline {
+            if begun >= last_try_from {
                 left.drain(..).for_each(|slot| results[slot] = Some(Err(self.resharded_too_often())));
             }
         }
@@ -122,7 +125,7 @@ impl Stream {
         mut slots: Vec<usize>,
         results: &mut [Option<Result<Placed>>],
     ) -> Vec<usize> {
-        slots.retain(|slot| match handle.take_write(&self.core, 1, records[*slot].counted_bytes()) {
+        slots.retain(|slot| match handle.take_record(&self.core, records[*slot].counted_bytes()) {
             Ok(()) => true,
             Err(error) => {
                 results[*slot] = Some(handle.shared().metrics().note(Err(error)));
@@ -141,8 +144,10 @@ impl Stream {
     /// Waits until the shard's queue has room, then hands over a batch that was checked by `Frame::decode_untrusted`.
     /// The order of calls for a shard is the order in the shard. Dropped before it returns, nothing was handed over.
     ///
+    /// A batch that is stored already is answered with its first outcome, whatever would forbid it now.
+    ///
     /// Errors: `NotFound`, `ShardClosed`, `Unavailable`; `Invalid` if a record is larger than the stream allows;
-    /// `Throttled` if the shard's quota does not let the whole batch through; those of keys if the stream is encrypted.
+    /// `Throttled` while the shard's quota is used up; those of keys if the stream is encrypted.
     pub async fn submit(
         &self,
         shard: ShardId,
@@ -150,10 +155,17 @@ impl Stream {
         frame: Frame,
     ) -> Result<PendingAppend> {
         let handle = self.door(shard, map_version)?;
-        handle.shared().metrics().note(self.check_sizes(&frame))?;
-        let (records, bytes) = (frame.header().count, counted_bytes(&frame));
-        handle.shared().metrics().note(handle.take_write(&self.core, records, bytes))?;
-        handle.shared().metrics().note(handle.submit(&self.core, frame).await)
+        let (producer, number) = (frame.header().producer, frame.header().batch_number);
+        let submitted = self.submit_to(&handle, frame).await.or_else(|error| {
+            handle.outcome_of(producer, number).map(PendingAppend::answered).ok_or(error)
+        });
+        handle.shared().metrics().note(submitted)
+    }
+
+    async fn submit_to(&self, handle: &ShardHandle, frame: Frame) -> Result<PendingAppend> {
+        self.check_sizes(&frame)?;
+        let held = handle.hold_batch(&self.core, frame.header().count, counted_bytes(&frame))?;
+        handle.submit(&self.core, frame, held).await
     }
 
     /// Whether each record of a batch is as small as the stream demands.
@@ -221,7 +233,7 @@ async fn send_group(
         for slot in &slots {
             writer.push(records[*slot].key().as_str(), records[*slot].data());
         }
-        let submitted = handle.submit(core, writer.finish(ProducerId::NONE, 0));
+        let submitted = handle.submit(core, writer.finish(ProducerId::NONE, 0), None);
         let pending = match tokio::time::timeout_at(deadline, submitted).await {
             Ok(pending) => pending,
             Err(_) => Err(handle.no_room()),

@@ -113,14 +113,14 @@ impl Stream {
     pub async fn read(&self, shard: ShardId, from: SequenceIndex, max_bytes: usize) -> Result<FramePage> {
         let handle = self.core.handle(shard)?;
         handle.check_readable()?;
-        handle.shared().metrics().note(handle.may_read())?;
+        let held = handle.shared().metrics().note(handle.hold_read(max_bytes))?;
         let (core, reader) = (Arc::clone(&self.core), Arc::clone(&handle));
         let page = match from >= handle.log().marks().durable() {
             true => frame_page(&core, &handle, from, max_bytes),
             false => blocking(move || frame_page(&core, &reader, from, max_bytes)).await,
         };
         let page = handle.shared().metrics().note(page)?;
-        handle.add_read(page.frames.iter().map(counted_bytes).sum());
+        handle.end_read(held, page.frames.iter().map(counted_bytes).sum());
         Ok(page)
     }
 

@@ -15,18 +15,44 @@ use crate::stream::StreamCore;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_types::TimestampMs;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 /// Every shard is looked at this often.
 const PERIOD: Duration = Duration::from_secs(1);
 const SLICES: u32 = 10;
 
-/// Trims until the engine stops.
+/// Trims, and lets go of closed shards, until the engine stops. Letting go is a verb of the catalog, which may have to wait
+/// for a long one; trimming goes on meanwhile.
 pub(crate) async fn run(
     registry: Arc<Registry>,
     catalog: Catalog,
     shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
+    let passed = Notify::new();
+    tokio::select! {
+        () = trim_all(registry, &shared, &passed, stop) => {}
+        () = expire_all(&catalog, &shared, &passed) => {}
+    }
+}
+
+/// Lets go of closed shards whenever some have passed the retention.
+async fn expire_all(catalog: &Catalog, shared: &Shared, passed: &Notify) {
+    loop {
+        passed.notified().await;
+        if let Err(error) = catalog.expire().await
+            && shared.check_open().is_ok()
+        {
+            warn!(%error, "closed shards that have passed the retention could not be removed");
+        }
+    }
+}
+
+async fn trim_all(
+    registry: Arc<Registry>,
+    shared: &Shared,
+    passed: &Notify,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut ticks = tokio::time::interval(PERIOD / SLICES);
@@ -39,18 +65,10 @@ pub(crate) async fn run(
         let (of_slice, now) = (Arc::clone(&registry), shared.clock().now());
         // dropping segments unlinks files
         let trimmed = tokio::task::spawn_blocking(move || trim_slice(&of_slice, now, slice)).await;
-        let expired = match trimmed {
-            Ok(Trimmed { may_go: true }) => catalog.expire().await,
-            Ok(Trimmed { may_go: false }) => Ok(()),
-            Err(error) => {
-                warn!(%error, "trimming broke off");
-                Ok(())
-            }
-        };
-        if let Err(error) = expired
-            && shared.check_open().is_ok()
-        {
-            warn!(%error, "closed shards that have passed the retention could not be removed");
+        match trimmed {
+            Ok(Trimmed { may_go: true }) => passed.notify_one(),
+            Ok(Trimmed { may_go: false }) => {}
+            Err(error) => warn!(%error, "trimming broke off"),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::seal::StreamKeys;
 use crate::shard::handle::{ShardHandle, gone};
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,12 +104,18 @@ pub(crate) struct ShardSet {
     map: Arc<ShardMap>,
     /// By id.
     shards: Vec<(Shard, Arc<ShardHandle>)>,
+    /// For each shard that has any, its children by id.
+    children: HashMap<ShardId, Vec<ShardId>>,
 }
 
 impl ShardSet {
     pub(crate) fn new(map: Arc<ShardMap>, mut shards: Vec<(Shard, Arc<ShardHandle>)>) -> Self {
         shards.sort_by_key(|(shard, _)| shard.id);
-        Self { map, shards }
+        let mut children: HashMap<ShardId, Vec<ShardId>> = HashMap::new();
+        for (shard, _) in &shards {
+            shard.parents().for_each(|parent| children.entry(parent).or_default().push(shard.id));
+        }
+        Self { map, shards, children }
     }
     pub(crate) fn map(&self) -> &Arc<ShardMap> {
         &self.map
@@ -121,12 +127,15 @@ impl ShardSet {
         self.shards.iter().map(|(shard, _)| shard)
     }
     pub(crate) fn get(&self, id: ShardId) -> Option<&Arc<ShardHandle>> {
-        let slot = self.shards.binary_search_by_key(&id, |(shard, _)| shard.id).ok()?;
-        Some(&self.shards[slot].1)
+        Some(&self.shards[self.slot(id)?].1)
+    }
+    fn slot(&self, id: ShardId) -> Option<usize> {
+        self.shards.binary_search_by_key(&id, |(shard, _)| shard.id).ok()
     }
     /// The shards that came from `parent` by split or merge.
     pub(crate) fn children(&self, parent: ShardId) -> Vec<Shard> {
-        self.shards().filter(|shard| shard.parents().any(|id| id == parent)).cloned().collect()
+        let ids = self.children.get(&parent).into_iter().flatten();
+        ids.filter_map(|id| Some(self.shards[self.slot(*id)?].0.clone())).collect()
     }
 }
 
@@ -240,12 +249,12 @@ impl StreamCore {
         let after = Arc::new(shards);
         let before = self.shards.swap(Arc::clone(&after));
         for (shard, handle) in &before.shards {
-            match after.shards.binary_search_by_key(&shard.id, |(shard, _)| shard.id) {
-                Err(_) => handle.mark_gone(no_such_shard(&self.key, shard.id)),
-                Ok(slot) if shard.is_open() && !after.shards[slot].0.is_open() => {
+            match after.slot(shard.id) {
+                None => handle.mark_gone(no_such_shard(&self.key, shard.id)),
+                Some(slot) if shard.is_open() && !after.shards[slot].0.is_open() => {
                     handle.close(after.shards[slot].0.clone());
                 }
-                Ok(_) => {}
+                Some(_) => {}
             }
         }
     }

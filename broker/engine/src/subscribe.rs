@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   catching up ── page ends at the tip ──► caught up ── tail moves ──► read where it stands
-//!        ▲    (reads on a blocking thread)      │         (page cache, at most 256 KiB)
+//!        ▲    (reads on a blocking thread)      │         (page cache, at most 256 KiB; larger
+//!        │                                      │          frames on a blocking thread)
 //!        └────── page ends before the tip ──────┘
 //! ```
 //!
@@ -15,6 +16,7 @@ use crate::append::counted_bytes;
 use crate::error::Result;
 use crate::read::{FramePage, blocking, ending, frame_page};
 use crate::shard::handle::ShardHandle;
+use crate::shard::large::INLINE_BYTES_MAX;
 use crate::shard::quota::Owed;
 use crate::stream::{Stream, StreamCore};
 use std::sync::Arc;
@@ -23,8 +25,6 @@ use tidemill_types::{SequenceIndex, ShardId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Largest page that a subscription which has caught up reads without leaving its thread.
-const TIP_BYTES_MAX: usize = 256 << 10;
 /// A subscription that has read faster than its quota allows looks this often whether its stream is still there.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
@@ -136,10 +136,15 @@ impl Subscription {
         !self.handle.shard().is_open() && self.next >= self.handle.log().marks().durable()
     }
 
+    /// Whether the next page is read without another thread: it is in the page cache, and small.
+    fn reads_inline(&self) -> bool {
+        self.state == State::CaughtUp && !self.handle.has_large_ahead(self.next)
+    }
+
     async fn read(&mut self, max_bytes: usize) -> Result<FramePage> {
         let from = self.next;
-        let page = if self.state == State::CaughtUp {
-            frame_page(&self.core, &self.handle, from, max_bytes.min(TIP_BYTES_MAX))?
+        let page = if self.reads_inline() {
+            frame_page(&self.core, &self.handle, from, max_bytes.min(INLINE_BYTES_MAX))?
         } else {
             let (core, handle) = (Arc::clone(&self.core), Arc::clone(&self.handle));
             blocking(move || frame_page(&core, &handle, from, max_bytes)).await?
@@ -178,4 +183,34 @@ impl Subscription {
 enum Waited {
     Woken,
     Idle,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::settings::StreamSettings;
+    use crate::one_stream::OneStream;
+    use crate::settings::Settings;
+    use crate::stream::StreamSpec;
+    use tidemill_types::limits::RECORD_KIB_MAX;
+    use tidemill_types::{PartitionKey, Record};
+
+    #[tokio::test]
+    async fn a_large_frame_at_the_tip_is_read_on_a_blocking_thread_and_what_follows_is_not() {
+        let settings = StreamSettings { record_kib_max: RECORD_KIB_MAX, ..StreamSettings::default() };
+        let spec = StreamSpec { settings, ..StreamSpec::default() };
+        let one = OneStream::of(&spec, Settings::default());
+        one.storage.start().unwrap();
+        let shard = ShardId::new(0).unwrap();
+        let mut following = one.stream.subscribe(shard, SequenceIndex::ZERO).unwrap();
+        let waited = following.next_or_idle(1 << 20, Duration::from_millis(1)).await.unwrap().unwrap();
+        assert!(waited.frames.is_empty());
+        for (bytes, inline) in [(1000, true), (8 << 20, false), (1000, true)] {
+            let record = Record::new(PartitionKey::new("k").unwrap(), vec![1; bytes]).unwrap();
+            one.stream.put(vec![record]).await.remove(0).unwrap();
+            assert_eq!(following.reads_inline(), inline, "{bytes} bytes");
+            assert_eq!(following.next(1).await.unwrap().unwrap().frames.len(), 1);
+        }
+        one.storage.close().unwrap();
+    }
 }

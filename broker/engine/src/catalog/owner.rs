@@ -29,9 +29,10 @@ use std::time::Duration;
 use tidemill_storage::{LogId, ShardLog, Storage};
 use tidemill_types::{AccountId, ConsumerName, HashKey, ShardId, StreamKey};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// A reshard that could not be completed is tried again this often, while nothing else is to be done.
+/// A reshard that could not be completed is tried again this often, between the verbs.
 const SETTLE_EVERY: Duration = Duration::from_millis(500);
 /// Verbs that may wait for their turn.
 const QUEUE_MAX: usize = 256;
@@ -69,6 +70,8 @@ fn cut_short<T>(_: T) -> Error {
 }
 
 impl Catalog {
+    /// Verbs run one after the other, so this takes as long as those before it; there is no deadline, as what was sent
+    /// happens anyway. Who must not wait for a long one (scaling thousands of shards) does not wait for this.
     async fn ask<T>(&self, verb: impl FnOnce(Done<T>) -> Verb) -> Result<T> {
         let (done, outcome) = oneshot::channel();
         self.verbs.send(verb(done)).await.map_err(stopped)?;
@@ -135,6 +138,8 @@ pub(crate) struct Owner {
     metadata: Metadata,
     pub(super) registry: Arc<Registry>,
     pub(super) leases: Arc<LeaseTable>,
+    /// Closed shards whose logs have lost their ends and could not be sealed again yet.
+    pub(super) unsealed: Vec<Arc<ShardHandle>>,
 }
 
 impl Owner {
@@ -151,22 +156,38 @@ impl Owner {
         let stored = state.counters();
         (
             Catalog { verbs: sender },
-            Self { verbs, state, stored, shared, storage, metadata, registry, leases },
+            Self {
+                verbs,
+                state,
+                stored,
+                shared,
+                storage,
+                metadata,
+                registry,
+                leases,
+                unsealed: Vec::new(),
+            },
         )
     }
 
     /// Runs verb after verb until nobody can send any more, or the engine closes.
     pub(crate) async fn run(mut self) {
         let mut closing = self.shared.closing();
+        let mut next_settle = Instant::now() + SETTLE_EVERY;
         loop {
+            let unsettled = self.state.has_reshards() || !self.unsealed.is_empty();
             let verb = tokio::select! {
-                verb = self.verbs.recv() => verb,
+                biased;
                 _ = closing.wait_for(|closing| *closing) => None,
-                () = tokio::time::sleep(SETTLE_EVERY), if self.state.has_reshards() => Some(Verb::Settle),
+                () = tokio::time::sleep_until(next_settle), if unsettled => Some(Verb::Settle),
+                verb = self.verbs.recv() => verb,
             };
-            match verb {
-                None => return,
-                Some(verb) => self.act(verb).await,
+            let Some(verb) = verb else { return };
+            let settles = matches!(verb, Verb::Settle);
+            self.act(verb).await;
+            // however many verbs come meanwhile
+            if settles || !unsettled {
+                next_settle = Instant::now() + SETTLE_EVERY;
             }
         }
     }

@@ -52,6 +52,21 @@ fn reshard_key(incarnation: StreamIncarnation) -> Bytes {
     [RESHARD_PREFIX, &incarnation.get().to_be_bytes()].concat().into()
 }
 
+/// A parent as rows name it.
+pub(super) fn parent_number(parent: Option<ShardId>) -> u32 {
+    parent.map_or(NO_SHARD, ShardId::get)
+}
+
+/// The parent that a row names, if it names one.
+pub(super) fn parent_of(row: &RowReader<'_>, number: u32) -> Result<Option<ShardId>> {
+    (number != NO_SHARD).then(|| shard_id(row, number)).transpose()
+}
+
+/// The shard that a row names.
+pub(super) fn shard_id(row: &RowReader<'_>, number: u32) -> Result<ShardId> {
+    ShardId::new(number).map_err(|e| row.damaged(e))
+}
+
 fn encode_counters(counters: Counters) -> Bytes {
     RowWriter::new(VERSION).u64(counters.next_incarnation).u64(counters.next_log).finish()
 }
@@ -67,11 +82,10 @@ fn encode_stream(row: &StreamRow) -> Bytes {
 
 fn encode_shard(row: &ShardRow) -> Bytes {
     let shard = &row.shard;
-    let parent = |id: Option<ShardId>| id.map_or(NO_SHARD, ShardId::get);
     let writer = RowWriter::new(VERSION)
         .u64(row.log.get())
-        .u32(parent(shard.parent))
-        .u32(parent(shard.adjacent_parent))
+        .u32(parent_number(shard.parent))
+        .u32(parent_number(shard.adjacent_parent))
         .u128(shard.range.start().get())
         .u128(shard.range.end().get())
         .u64(shard.created.get());
@@ -194,8 +208,6 @@ fn decode_shard(key: &[u8], bytes: &[u8]) -> Result<(StreamIncarnation, ShardRow
     let id = u32::from_be_bytes(id.try_into().expect("four are left"));
 
     let mut row = RowReader::new("row of a shard", bytes, VERSION)?;
-    let shard_id = |row: &RowReader<'_>, id: u32| ShardId::new(id).map_err(|e| row.damaged(e));
-    let parent = |row: &RowReader<'_>, id: u32| (id != NO_SHARD).then(|| shard_id(row, id)).transpose();
     let log = LogId::new(row.u64()?);
     let (first, second) = (row.u32()?, row.u32()?);
     let (start, end) = (HashKey::new(row.u128()?), HashKey::new(row.u128()?));
@@ -210,8 +222,8 @@ fn decode_shard(key: &[u8], bytes: &[u8]) -> Result<(StreamIncarnation, ShardRow
     };
     let shard = Shard {
         id: shard_id(&row, id)?,
-        parent: parent(&row, first)?,
-        adjacent_parent: parent(&row, second)?,
+        parent: parent_of(&row, first)?,
+        adjacent_parent: parent_of(&row, second)?,
         range: HashKeyRange::new(start, end).map_err(|e| row.damaged(e))?,
         created,
         state,

@@ -242,8 +242,9 @@ impl CatalogState {
             Error::caused(ErrorKind::Damaged, format!("the catalog's shards of stream {}", stream.key), e)
         })
     }
-    /// Whether what the rows say fits together: each stream's open shards tile the hash space, every shard and
-    /// every consumer has a stream, no log serves two shards, no number is above its counter.
+    /// Whether what the rows say fits together: each stream's open shards tile the hash space, also when what is decided
+    /// about them is done; every shard and every consumer has a stream, no log serves two shards, no number is above its
+    /// counter.
     pub(crate) fn check(&self) -> Result<()> {
         let damaged =
             |what: String| Err(Error::new(ErrorKind::Damaged, format!("the catalog is damaged: {what}")));
@@ -275,19 +276,22 @@ impl CatalogState {
         if let Some(stream) = self.streams().find(lacks_key) {
             return damaged(format!("the data key of stream {} is missing", stream.key));
         }
+        if let Some((incarnation, id)) = self.shards.keys().find(|(incarnation, _)| !known.contains(incarnation)) {
+            return damaged(format!("{id} belongs to no stream (incarnation {})", incarnation.get()));
+        }
+        let there = self.shards.iter().map(|((incarnation, id), row)| (*incarnation, *id, row.log));
+        let coming = self.reshards.iter().flat_map(|(incarnation, reshard)| {
+            reshard.children.iter().map(|child| (*incarnation, child.id, child.log))
+        });
         let mut logs = std::collections::HashSet::new();
-        for ((incarnation, id), row) in &self.shards {
-            if !known.contains(incarnation) {
-                return damaged(format!("{id} belongs to no stream (incarnation {})", incarnation.get()));
-            }
-            if row.log.get() >= self.counters.next_log || !logs.insert(row.log) {
-                return damaged(format!(
-                    "{id} of incarnation {} has the log {}",
-                    incarnation.get(),
-                    row.log.get()
-                ));
+        for (incarnation, id, log) in there.chain(coming) {
+            if log.get() >= self.counters.next_log || !logs.insert(log) {
+                return damaged(format!("{id} of incarnation {} has the log {}", incarnation.get(), log.get()));
             }
         }
-        Ok(())
+        self.streams().try_for_each(|stream| match self.reshard(stream.incarnation) {
+            Some(reshard) => reshard.check(self, stream),
+            None => Ok(()),
+        })
     }
 }

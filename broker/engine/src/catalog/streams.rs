@@ -2,6 +2,7 @@
 
 use super::accounts::Commitment;
 use super::consumers::{ConsumersOnDelete, plan_delete_all};
+use super::reshard::plan::check_kept;
 use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
 use super::update::check_settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +13,8 @@ use tidemill_types::{
     HashKeyRange, Shard, ShardId, ShardMapVersion, ShardState, StreamIncarnation, StreamKey, TimestampMs,
 };
 
-/// A new stream whose shards share the hash space equally. `shards_max` bounds the open shards of all streams.
+/// A new stream whose shards share the hash space equally. `shards_max` bounds the open shards of all streams, and
+/// so the closed ones that are kept.
 pub(crate) fn plan_create(
     state: &CatalogState,
     name: &StreamKey,
@@ -31,6 +33,7 @@ pub(crate) fn plan_create(
         );
         return Err(Error::new(ErrorKind::Throttled, message));
     }
+    check_kept(state, spec.shard_count as usize, shards_max as usize)?;
     let Counters { next_incarnation, next_log } = state.counters();
     let incarnation = StreamIncarnation::new(next_incarnation);
     let counters =

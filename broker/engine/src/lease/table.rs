@@ -303,6 +303,7 @@ impl LeaseTable {
                 let gone = shards.iter().filter(|shard| taken.remove(shard).is_some());
                 changes.extend(gone.map(|shard| (row::key(incarnation, app, *shard), None)));
             }
+            rows.retain(|_, taken| !taken.is_empty());
             if changes.is_empty() {
                 return Ok(());
             }

@@ -10,14 +10,15 @@
 use crate::catalog::settings::StreamMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::ShardMetrics;
+use crate::shard::large::LargeFrames;
 use crate::shard::pending::PendingAppend;
-use crate::shard::quota::ShardQuota;
+use crate::shard::quota::{Held, ShardQuota};
 use crate::shared::{Shared, closing};
 use crate::stream::StreamCore;
 use crate::shard::standing::{Refused, Room, Standing};
 use std::sync::{Arc, OnceLock};
-use tidemill_storage::ShardLog;
-use tidemill_types::{Frame, SequenceIndex, Shard, StreamKey};
+use tidemill_storage::{Appended, ShardLog};
+use tidemill_types::{Frame, ProducerId, SequenceIndex, Shard, StreamKey};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 /// One shard of one stream.
@@ -36,7 +37,8 @@ pub(crate) struct ShardHandle {
     /// The durable end of the log; changes wake readers.
     tail: Arc<watch::Sender<SequenceIndex>>,
     metrics: Arc<ShardMetrics>,
-    quota: Option<ShardQuota>,
+    quota: Option<Arc<ShardQuota>>,
+    large: Arc<LargeFrames>,
 }
 
 impl ShardHandle {
@@ -53,7 +55,8 @@ impl ShardHandle {
             queue: Arc::new(Semaphore::new(shared.settings().queue_bytes_per_shard)),
             tail,
             metrics: Arc::new(shared.metrics().shard(stream, shard.id)),
-            quota: ShardQuota::new(shared.settings().quota),
+            quota: ShardQuota::new(shared.settings().quota).map(Arc::new),
+            large: Arc::default(),
             shard,
             log,
             shared,
@@ -129,7 +132,8 @@ impl ShardHandle {
         self.standing.close();
         self.tail.send_modify(|_| ());
     }
-    /// Whether a power loss took the closing entry of a closed shard.
+    /// Whether a closed shard has records and no closing entry: the disk has lost what it had synced. One without records
+    /// needs none.
     pub(crate) fn has_lost_its_end(&self) -> bool {
         let marks = self.log.marks();
         !self.shard().is_open() && !self.log.is_sealed() && marks.horizon() < marks.durable()
@@ -153,9 +157,14 @@ impl ShardHandle {
         self.check_readable().err().unwrap_or_else(closing)
     }
 
-    /// Waits for room, seals the frame if its stream is encrypted, then hands it over. Dropped before it returns, nothing
-    /// was handed over.
-    pub(crate) async fn submit(&self, core: &StreamCore, frame: Frame) -> Result<PendingAppend> {
+    /// Waits for room, seals the frame if its stream is encrypted, then hands it over; what was held of the quota for it
+    /// counts if it is stored. Dropped before it returns, nothing was handed over.
+    pub(crate) async fn submit(
+        &self,
+        core: &StreamCore,
+        frame: Frame,
+        held: Option<Held>,
+    ) -> Result<PendingAppend> {
         self.check_writable(core)?;
         let bytes = frame.header().frame_bytes;
         let _turn = self.turn.acquire().await.map_err(|_| self.ended())?;
@@ -163,41 +172,64 @@ impl ShardHandle {
         let of_all =
             Arc::clone(self.shared.queue()).acquire_many_owned(bytes).await.map_err(|_| self.ended())?;
         let frame = match core.sealed_with() {
+            // it is not stored: either it is closed, or the batch was stored before
+            _ if self.log.is_sealed() => frame,
             Some(data_key) => core.keys().seal(data_key, self.log.id(), frame).await?,
             None => frame,
         };
         self.check_writable(core)?;
-        Ok(self.hand_over(frame, (of_shard, of_all)))
+        Ok(self.hand_over(frame, (of_shard, of_all), held))
+    }
+    /// The first outcome of a batch that is stored.
+    pub(crate) fn outcome_of(&self, producer: ProducerId, number: u64) -> Option<Appended> {
+        self.log.outcome_of(producer, number).filter(|_| self.check_readable().is_ok())
+    }
+    /// Whether a frame that lies at or behind `from`, or may lie there soon, is too large to be read beside other work.
+    pub(crate) fn has_large_ahead(&self, from: SequenceIndex) -> bool {
+        self.large.are_ahead(from)
     }
 
-    /// Counts records that are about to be written against the quota; one of an on-demand stream has none.
-    ///
-    /// Errors: `Throttled`; they do not count then.
-    pub(crate) fn take_write(&self, core: &StreamCore, records: u32, bytes: usize) -> Result<()> {
-        let Some(quota) = self.quota.as_ref().filter(|_| core.row().settings.mode == StreamMode::Provisioned)
-        else {
-            return Ok(());
-        };
-        let now_us = self.shared.clock().monotonic_us();
-        let taken = quota.take_write(now_us, u64::from(records), bytes as u64);
+    /// The quota for writing; one of an on-demand stream has none.
+    fn write_quota(&self, core: &StreamCore) -> Option<&Arc<ShardQuota>> {
+        self.quota.as_ref().filter(|_| core.row().settings.mode == StreamMode::Provisioned)
+    }
+    fn now_us(&self) -> u64 {
+        self.shared.clock().monotonic_us()
+    }
+
+    /// Counts a record that is about to be written against the quota. Errors: `Throttled`; it does not count then.
+    pub(crate) fn take_record(&self, core: &StreamCore, bytes: usize) -> Result<()> {
+        let taken =
+            self.write_quota(core).is_none_or(|quota| quota.take_record(self.now_us(), bytes as u64));
         if taken { Ok(()) } else { Err(self.rate_exceeded()) }
     }
-    /// Whether frames may be read now. Errors: `Throttled`.
-    pub(crate) fn may_read(&self) -> Result<()> {
-        let now_us = self.shared.clock().monotonic_us();
-        let may = self.quota.as_ref().is_none_or(|quota| quota.may_read(now_us));
-        if may { Ok(()) } else { Err(self.rate_exceeded()) }
+    /// Holds quota for a batch that is about to be written. Errors: `Throttled`.
+    pub(crate) fn hold_batch(&self, core: &StreamCore, records: u32, bytes: usize) -> Result<Option<Held>> {
+        let Some(quota) = self.write_quota(core) else { return Ok(None) };
+        let held = quota.hold_batch(self.now_us(), u64::from(records), bytes as u64);
+        held.map(Some).ok_or_else(|| self.rate_exceeded())
+    }
+    /// Holds quota for a read of so many bytes. Errors: `Throttled`.
+    pub(crate) fn hold_read(&self, bytes: usize) -> Result<Option<Held>> {
+        let Some(quota) = &self.quota else { return Ok(None) };
+        let held = quota.hold_read(self.now_us(), bytes as u64);
+        held.map(Some).ok_or_else(|| self.rate_exceeded())
+    }
+    /// Counts what a read came to, in place of what was held for it.
+    pub(crate) fn end_read(&self, held: Option<Held>, bytes: usize) {
+        if let Some(held) = held {
+            held.came_to(self.now_us(), bytes as u64);
+        }
     }
     /// Counts a call for records against the quota. Errors: `Throttled`; it does not count then.
     pub(crate) fn take_call(&self) -> Result<()> {
-        let now_us = self.shared.clock().monotonic_us();
-        let taken = self.quota.as_ref().is_none_or(|quota| quota.take_call(now_us));
+        let taken = self.quota.as_ref().is_none_or(|quota| quota.take_call(self.now_us()));
         if taken { Ok(()) } else { Err(self.rate_exceeded()) }
     }
-    /// Counts what a read came to.
+    /// Counts what a call for records came to.
     pub(crate) fn add_read(&self, bytes: usize) {
         if let Some(quota) = &self.quota {
-            quota.add_read(self.shared.clock().monotonic_us(), bytes as u64);
+            quota.add_read(self.now_us(), bytes as u64);
         }
     }
     fn rate_exceeded(&self) -> Error {
@@ -214,23 +246,28 @@ impl ShardHandle {
         )
     }
 
-    fn hand_over(&self, frame: Frame, room: Room) -> PendingAppend {
+    fn hand_over(&self, frame: Frame, room: Room, held: Option<Held>) -> PendingAppend {
         let (done, outcome) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let bytes = u64::from(frame.header().frame_bytes);
         let sealed = frame.header().is_sealed();
         let (metrics, standing) = (Arc::clone(&self.metrics), Arc::clone(&self.standing));
+        let large = self.large.note(frame.bytes().len());
         self.log.append(frame, move |result| {
             let answer = match result {
                 Ok(appended) => {
                     if !appended.duplicate {
+                        large.map(|large| large.stored(appended.first.plus(appended.count)));
+                        held.map(|held| held.count(shared.clock().monotonic_us()));
                         metrics.records_in.increment(u64::from(appended.count));
                         metrics.bytes_in.increment(bytes);
                     }
                     Ok(appended)
                 }
                 Err(error) if error.kind() == tidemill_storage::ErrorKind::Closed => {
-                    return standing.refuse(Refused { done, room });
+                    let (of_shard, of_all) = room;
+                    drop(of_all);
+                    return standing.refuse(Refused { done, of_shard, shared });
                 }
                 Err(error) => Err(standing.gone().unwrap_or_else(|| {
                     Error::from_storage(&format!("append to stream {}", standing.stream()), error)
@@ -254,13 +291,12 @@ mod tests {
     use super::*;
     use crate::one_stream::OneStream;
     use crate::settings::Settings;
-    use tidemill_storage::Appended;
-    use tidemill_types::{FrameWriter, ProducerId, ShardId, ShardState};
+    use tidemill_types::{FrameWriter, ShardId, ShardState};
 
     async fn append(core: &StreamCore, handle: &ShardHandle, number: u64) -> Result<Appended> {
         let mut writer = FrameWriter::with_capacity(100);
         writer.push("k", b"data");
-        handle.submit(core, writer.finish(ProducerId::new(7), number)).await?.await
+        handle.submit(core, writer.finish(ProducerId::new(7), number), None).await?.await
     }
 
     /// A batch was stored, its answer was lost, and the shard was closed before the producer asked again. Told that the

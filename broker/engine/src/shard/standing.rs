@@ -4,6 +4,7 @@
 //! producer that is told "closed" finds the new map at once; should the change fail, it is told to try again later.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::shared::Shared;
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 use tidemill_storage::Appended;
@@ -13,17 +14,19 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// The bytes that an append takes up while it waits, of the shard and of the broker.
 pub(super) type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-/// An append that the sealed log has refused, and the room it keeps until it is answered.
+/// An append that the sealed log has refused, and the room it keeps in its shard until it is answered. It keeps none of
+/// the broker's, which is for all streams.
 pub(super) struct Refused {
     pub(super) done: oneshot::Sender<Result<Appended>>,
-    pub(super) room: Room,
+    pub(super) of_shard: OwnedSemaphorePermit,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Refused {
     fn answer(self, error: Error) {
-        drop(self.room);
+        drop(self.of_shard);
         // whoever gave up waiting does not mind
-        let _ = self.done.send(Err(error));
+        let _ = self.done.send(self.shared.metrics().note(Err(error)));
     }
 }
 

@@ -9,6 +9,7 @@ mod quotas;
 mod records;
 mod reshard;
 mod reshard_chaos;
+mod reshard_stall;
 mod settings;
 mod streams;
 mod support;

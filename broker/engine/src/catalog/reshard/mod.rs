@@ -11,8 +11,9 @@
 //! parents is known; [`run`] does it; [`expiry`] lets go of closed shards whose records have passed the retention.
 
 pub(crate) mod expiry;
+mod check;
 mod finish;
-mod plan;
+pub(super) mod plan;
 pub(super) mod row;
 mod run;
 #[cfg(test)]

@@ -87,27 +87,32 @@ pub(super) fn intend(
     let (open, coming, going) = (state.open_shard_count(), reshard.opening(), reshard.parents.len());
     if coming > going && open + coming - going > shards_max {
         let message = format!(
-            "This request would exceed the shard limit for the account {} in this broker. Current shard count for the \
-             account: {open}. Limit: {shards_max}. Number of additional shards that would have resulted from this \
-             request: {}.",
-            key.account,
+            "This request would exceed the shard limit of this broker. Current shard count of all accounts: {open}. Limit: \
+             {shards_max}. Number of additional shards that would have resulted from this request: {}.",
             coming - going
         );
         return Err(Error::new(ErrorKind::Throttled, message));
     }
-    let (kept, more) = (state.shard_count(), reshard.children.len());
-    if kept + more > shards_max.saturating_mul(KEPT_PER_OPEN) {
-        let message = format!(
-            "This request would exceed the shard limit for the account {} in this broker: {kept} shards, of which {open} \
-             are open, are kept until their records have passed the retention, and {more} would come; at most {} are kept.",
-            key.account,
-            shards_max.saturating_mul(KEPT_PER_OPEN)
-        );
-        return Err(Error::new(ErrorKind::Throttled, message));
-    }
+    let more = reshard.children.len();
+    check_kept(state, more, shards_max)?;
     let counters = state.counters();
     let counters = Counters { next_log: counters.next_log + more as u64, ..counters };
     Ok(vec![Change::Counters(counters), Change::Reshard(stream.incarnation, reshard)])
+}
+
+/// Whether `more` shards may come beside those, open and closed, that the broker keeps for all accounts.
+pub(in crate::catalog) fn check_kept(state: &CatalogState, more: usize, shards_max: usize) -> Result<()> {
+    let (kept, open) = (state.shard_count(), state.open_shard_count());
+    let kept_max = shards_max.saturating_mul(KEPT_PER_OPEN);
+    if kept + more <= kept_max {
+        return Ok(());
+    }
+    let message = format!(
+        "This request would exceed the limit of shards that this broker keeps: there are {kept} of all accounts, of which \
+         {open} are open and the others are kept until their records have passed the retention; {more} would come. Limit: \
+         {kept_max}."
+    );
+    Err(Error::new(ErrorKind::Throttled, message))
 }
 
 /// The stream, if its shards may be changed by hand.

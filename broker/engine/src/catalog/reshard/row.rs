@@ -1,15 +1,14 @@
 //! How an intent is written down. FORMAT.md lists the fields.
 
 use super::{Child, Reshard};
+use crate::catalog::row::{parent_number, parent_of, shard_id};
 use crate::error::Result;
 use crate::store::row::{RowReader, RowWriter};
 use bytes::Bytes;
 use tidemill_storage::LogId;
-use tidemill_types::{HashKey, HashKeyRange, ShardId};
+use tidemill_types::{HashKey, HashKeyRange};
 
 const VERSION: u8 = 1;
-/// Stands for "no parent": shard ids have 31 bits.
-const NO_SHARD: u32 = u32::MAX;
 
 fn count(items: usize) -> u32 {
     u32::try_from(items).expect("the shards of a broker are bounded")
@@ -26,7 +25,7 @@ pub(crate) fn encode(reshard: &Reshard) -> Bytes {
             .u32(child.id.get())
             .u64(child.log.get())
             .u32(child.parent.get())
-            .u32(child.adjacent_parent.map_or(NO_SHARD, ShardId::get))
+            .u32(parent_number(child.adjacent_parent))
             .u128(child.range.start().get())
             .u128(child.range.end().get());
     }
@@ -35,7 +34,6 @@ pub(crate) fn encode(reshard: &Reshard) -> Bytes {
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Reshard> {
     let mut row = RowReader::new("row of a split or merge", bytes, VERSION)?;
-    let shard_id = |row: &RowReader<'_>, id: u32| ShardId::new(id).map_err(|e| row.damaged(e));
     let mut reshard = Reshard { parents: Vec::new(), children: Vec::new() };
     for _ in 0..row.u32()? {
         let id = row.u32()?;
@@ -48,7 +46,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Reshard> {
             id: shard_id(&row, id)?,
             log: LogId::new(log),
             parent: shard_id(&row, parent)?,
-            adjacent_parent: (adjacent != NO_SHARD).then(|| shard_id(&row, adjacent)).transpose()?,
+            adjacent_parent: parent_of(&row, adjacent)?,
             range: HashKeyRange::new(start, end).map_err(|e| row.damaged(e))?,
         });
     }

@@ -8,9 +8,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::ShardHandle;
 use crate::stream::Scaled;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemill_types::{HashKey, SequenceIndex, ShardId, StreamKey, TimestampMs};
 use tracing::{debug, info, warn};
+
+/// Logs that are sealed at once, at most: the others wait, so that the commit rounds of all other streams stay short.
+const SEALED_AT_ONCE_MAX: usize = 256;
+/// What a sealed parent has refused waits so long, at most, for the new map.
+const SWITCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl Owner {
     pub(in crate::catalog) async fn split(
@@ -82,19 +89,30 @@ impl Owner {
                 Err(error) => debug!(stream = %key, %error, "a split or merge cannot be completed yet"),
             }
         }
+        self.seal_again().await;
     }
 
-    /// What must hold before anybody is served: intents are completed, and closed shards have sealed logs, which a power
-    /// loss may have undone in the modes that do not wait for the device.
+    /// Seals closed shards that have lost their ends, as far as possible now.
+    async fn seal_again(&mut self) {
+        self.unsealed.retain(|handle| handle.has_lost_its_end() && handle.check_readable().is_ok());
+        if let Err(error) = seal(&self.unsealed).await {
+            debug!(%error, "closed shards could not be sealed again yet");
+        }
+        self.unsealed.retain(|handle| handle.has_lost_its_end());
+    }
+
+    /// What must hold before anybody is served: intents are completed, and closed shards have sealed logs, unless they are
+    /// empty. The end of one can only be missing if the disk lost what it had synced.
     pub(in crate::catalog) async fn settle_at_open(&mut self) {
+        let shards = self.registry.all_shards().into_iter().map(|(_, handle)| handle);
+        self.unsealed = shards.filter(|handle| handle.has_lost_its_end()).collect();
         self.settle().await;
         for key in self.state.resharded() {
-            warn!(stream = %key, "a split or merge that was begun earlier cannot be completed yet; its parents take no records");
+            warn!(stream = %key, "a split or merge that was begun earlier cannot be completed yet; it is tried again");
         }
-        let shards = self.registry.all_shards().into_iter().map(|(_, handle)| handle);
-        let unsealed: Vec<_> = shards.filter(|handle| handle.has_lost_its_end()).collect();
-        if let Err(error) = seal(&unsealed).await {
-            warn!(%error, "closed shards could not be sealed again; they take no records all the same");
+        if !self.unsealed.is_empty() {
+            let shards = self.unsealed.len();
+            warn!(shards, "closed shards have lost their ends and cannot be sealed yet; it is tried again");
         }
     }
 
@@ -107,7 +125,13 @@ impl Owner {
         let set = core.shard_set();
         let parents: Vec<_> = reshard.parents.iter().filter_map(|id| set.get(*id).cloned()).collect();
         let switching = Switching::begin(parents);
-        self.switch(key, &switching.parents).await
+        let mut switch = pin!(self.switch(key, &switching.parents));
+        if let Ok(outcome) = tokio::time::timeout(SWITCH_WAIT_MAX, &mut switch).await {
+            return outcome;
+        }
+        warn!(stream = %key, "a split or merge takes long; records for its shards are refused until it is done");
+        switching.parents.iter().for_each(|parent| parent.cancel_switch());
+        switch.await
     }
 
     async fn switch(&mut self, key: &StreamKey, parents: &[Arc<ShardHandle>]) -> Result<()> {
@@ -122,6 +146,11 @@ impl Owner {
         for child in &reshard.children {
             self.storage.create_log(child.log); // takes no room on disk before its first frame
         }
+        // what the catalog closes must not lose its last records: those of the children that follow could survive them
+        let storage = Arc::clone(&self.storage);
+        let synced = tokio::task::spawn_blocking(move || storage.sync()).await;
+        let synced = synced.map_err(|e| Error::caused(ErrorKind::Internal, "a sync broke off", e))?;
+        synced.map_err(|e| Error::from_storage("could not sync shards that are being closed", e))?;
         self.commit(&changes).await?;
         changes.into_iter().for_each(|change| self.state.apply(change));
         self.show_shards(key)
@@ -165,10 +194,12 @@ impl Drop for Switching {
 
 /// Seals all logs, each behind what is queued for it; returns their last indexes.
 async fn seal(shards: &[Arc<ShardHandle>]) -> Result<BTreeMap<ShardId, SequenceIndex>> {
-    let sealing: Vec<_> = shards.iter().map(|shard| (shard.shard().id, shard.seal())).collect();
     let mut endings = BTreeMap::new();
-    for (id, sealing) in sealing {
-        endings.insert(id, sealing.await?);
+    for some in shards.chunks(SEALED_AT_ONCE_MAX) {
+        let sealing: Vec<_> = some.iter().map(|shard| (shard.shard().id, shard.seal())).collect();
+        for (id, sealing) in sealing {
+            endings.insert(id, sealing.await?);
+        }
     }
     Ok(endings)
 }

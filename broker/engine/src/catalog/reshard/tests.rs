@@ -222,8 +222,7 @@ fn an_on_demand_stream_is_not_resharded_by_hand_and_limits_hold() {
     let error = plan::intend(&model.state, &key(), reshard.clone(), 2).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Throttled);
     assert!(error.to_string().starts_with(
-        "This request would exceed the shard limit for the account 000000000000 in this broker. Current shard count \
-         for the account: 2. Limit: 2. Number of additional shards that would have resulted from this request: 1."
+        "This request would exceed the shard limit of this broker. Current shard count of all accounts: 2. Limit: 2. Number of additional shards that would have resulted from this request: 1."
     ));
     plan::intend(&model.state, &key(), reshard, 3).unwrap();
 

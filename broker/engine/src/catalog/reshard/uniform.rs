@@ -42,9 +42,9 @@ fn stretch(open: &[Piece], wanted: &[HashKeyRange]) -> (usize, usize) {
 fn reshape(draft: &mut Draft, shards: &[Piece], ranges: &[HashKeyRange]) -> Result<()> {
     let mut pieces = Vec::new();
     for shard in shards {
-        let inner =
-            |range: &&HashKeyRange| range.start() > shard.range.start() && range.start() <= shard.range.end();
-        let cuts: Vec<HashKey> = ranges.iter().filter(inner).map(|range| range.start()).collect();
+        let begin_by = |key: HashKey| ranges.partition_point(|range| range.start() <= key);
+        let inner = &ranges[begin_by(shard.range.start())..begin_by(shard.range.end())];
+        let cuts: Vec<HashKey> = inner.iter().map(|range| range.start()).collect();
         cut(draft, shard.clone(), &cuts, &mut pieces)?;
     }
     let mut pieces = pieces.into_iter().peekable();
