@@ -71,7 +71,7 @@ pub struct StatementSettings {
     pub effect: Effect,
     /// As in `kinesis:PutRecord`; `*` stands for any characters, `?` for any one.
     pub actions: Vec<String>,
-    /// Names of streams of the credential's account, or ARNs, with `*` and `?` as above.
+    /// Names of streams of the credential's account, or ARNs, with `*` and `?` as above. `*` alone means all there is.
     pub streams: Vec<String>,
 }
 
@@ -242,6 +242,13 @@ fn statement(settings: &StatementSettings, policy: &str) -> Result<Statement, St
     let is_action = |text: &String| text == "*" || text.to_ascii_lowercase().starts_with("kinesis:");
     if let Some(other) = settings.actions.iter().find(|text| !is_action(text)) {
         return Err(bad(&format!("actions begin with kinesis:, found {other:?}")));
+    }
+    // a pattern that can never match would give nothing, but also take nothing
+    let is_stream = |text: &String| text == "*" || text.starts_with("arn:") || !text.contains([':', '/']);
+    if let Some(other) = settings.streams.iter().find(|text| !is_stream(text)) {
+        return Err(bad(&format!(
+            "streams are named by name, or by an ARN that begins with arn:, found {other:?}"
+        )));
     }
     let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
     Ok(Statement {

@@ -106,15 +106,17 @@ impl Statement {
     }
 }
 
+/// A name means streams of the credential's own account only; nothing but `*` alone and ARNs reach further.
 fn covers_resource(pattern: &Pattern, account: &AccountId, resource: &str) -> bool {
-    if pattern.as_str() == "*" || pattern.matches(resource) {
+    if pattern.as_str() == "*" {
         return true;
     }
     // arn:aws:kinesis:REGION:ACCOUNT:stream/NAME[/consumer/…]
     let Some((head, rest)) = resource.split_once(":stream/") else { return false };
     let name = rest.split('/').next().unwrap_or_default();
     if pattern.as_str().starts_with("arn:") {
-        return pattern.matches(&resource[..head.len() + ":stream/".len() + name.len()]);
+        let stream = &resource[..head.len() + ":stream/".len() + name.len()];
+        return pattern.matches(resource) || pattern.matches(stream);
     }
     head.rsplit(':').next() == Some(account.as_str()) && pattern.matches(name)
 }

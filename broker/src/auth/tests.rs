@@ -146,6 +146,11 @@ fn settings_with_a_mistake_change_nothing() {
                 .to_owned(),
             "kinesis:",
         ),
+        (
+            "[[policies]]\nname = 'p'\nstatements = [{ effect = 'deny', actions = ['*'], streams = ['*:stream/s'] }]"
+                .to_owned(),
+            "begins with arn:",
+        ),
     ] {
         let told = gate.replace(&settings(&text)).unwrap_err();
         assert!(told.contains(word) && !told.contains("hunter2"), "{text}: {told}");

@@ -76,6 +76,32 @@ fn statements_allow_by_action_and_stream() {
 }
 
 #[test]
+fn a_name_is_never_matched_against_the_rest_of_an_arn() {
+    let resource = |of: &str, name: &str| format!("arn:aws:kinesis:us-east-1:{of}:stream/{name}");
+    for pattern in
+        ["*stream*", "a*", "*kinesis*", "*1111*", "*us-east*", "*/*", "*:*", "?*arn*", "*consumer*", "*s:*"]
+    {
+        let some = caller(OWNER, &[statement(Effect::Allow, &["*"], &[pattern])]);
+        for asked in [&resource(OWNER, "orders"), CONSUMER, &resource(OTHER, "orders"), "*"] {
+            message(ask(&some, "kinesis:PutRecord", asked, None));
+        }
+    }
+    for (pattern, name, allowed) in [
+        ("*stream*", "my-stream-1", true),
+        ("*stream*", "secret", false),
+        ("**", "secret", true),
+        ("s?cret", "secret", true),
+        ("arn:*", "secret", true),
+        ("arn:aws:kinesis:*:222222222222:stream/*", "secret", false),
+        ("arn:aws:kinesis:*:111111111111:stream/secret", "secret", true),
+    ] {
+        let some = caller(OWNER, &[statement(Effect::Allow, &["*"], &[pattern])]);
+        let decision = ask(&some, "kinesis:PutRecord", &resource(OWNER, name), None);
+        assert_eq!(decision == Decision::Allowed, allowed, "{pattern} {name}");
+    }
+}
+
+#[test]
 fn a_consumer_is_covered_by_its_stream() {
     for streams in ["orders-1", STREAM, "arn:aws:kinesis:us-east-1:111111111111:stream/orders-1/consumer/*"] {
         let reader = caller(OWNER, &[statement(Effect::Allow, &["kinesis:SubscribeToShard"], &[streams])]);
@@ -232,6 +258,20 @@ proptest! {
     fn patterns_mean_what_they_say(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
         let fast = Pattern::new(&pattern).matches(&text);
         prop_assert_eq!(fast, matches_slowly(pattern.as_bytes(), text.as_bytes()));
+    }
+
+    #[test]
+    fn a_name_pattern_covers_the_streams_of_its_account_whose_names_it_matches(
+        pattern in "[a-z:/*?]{1,8}",
+        name in "[a-z]{1,8}",
+        own in any::<bool>(),
+        consumer in any::<bool>(),
+    ) {
+        prop_assume!(pattern != "*" && !pattern.starts_with("arn:"));
+        let (of, tail) = (if own { OWNER } else { OTHER }, if consumer { "/consumer/c:1" } else { "" });
+        let resource = format!("arn:aws:kinesis:us-east-1:{of}:stream/{name}{tail}");
+        let covers = covers_resource(&Pattern::new(&pattern), &account(OWNER), &resource);
+        prop_assert_eq!(covers, own && matches_slowly(pattern.as_bytes(), name.as_bytes()));
     }
 
     #[test]
