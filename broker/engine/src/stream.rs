@@ -11,8 +11,8 @@ use crate::shard::handle::{ShardHandle, gone};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tidemill_types::{
     ConsumerName, SequenceNumber, Shard, ShardId, ShardMap, StreamIncarnation, StreamKey, TimestampMs,
 };

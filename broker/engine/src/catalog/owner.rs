@@ -156,17 +156,7 @@ impl Owner {
         let stored = state.counters();
         (
             Catalog { verbs: sender },
-            Self {
-                verbs,
-                state,
-                stored,
-                shared,
-                storage,
-                metadata,
-                registry,
-                leases,
-                unsealed: Vec::new(),
-            },
+            Self { verbs, state, stored, shared, storage, metadata, registry, leases, unsealed: Vec::new() },
         )
     }
 

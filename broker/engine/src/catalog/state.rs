@@ -276,7 +276,9 @@ impl CatalogState {
         if let Some(stream) = self.streams().find(lacks_key) {
             return damaged(format!("the data key of stream {} is missing", stream.key));
         }
-        if let Some((incarnation, id)) = self.shards.keys().find(|(incarnation, _)| !known.contains(incarnation)) {
+        if let Some((incarnation, id)) =
+            self.shards.keys().find(|(incarnation, _)| !known.contains(incarnation))
+        {
             return damaged(format!("{id} belongs to no stream (incarnation {})", incarnation.get()));
         }
         let there = self.shards.iter().map(|((incarnation, id), row)| (*incarnation, *id, row.log));
@@ -286,7 +288,11 @@ impl CatalogState {
         let mut logs = std::collections::HashSet::new();
         for (incarnation, id, log) in there.chain(coming) {
             if log.get() >= self.counters.next_log || !logs.insert(log) {
-                return damaged(format!("{id} of incarnation {} has the log {}", incarnation.get(), log.get()));
+                return damaged(format!(
+                    "{id} of incarnation {} has the log {}",
+                    incarnation.get(),
+                    log.get()
+                ));
             }
         }
         self.streams().try_for_each(|stream| match self.reshard(stream.incarnation) {

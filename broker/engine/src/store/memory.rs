@@ -28,6 +28,10 @@ impl MemoryStore {
     pub(crate) fn set_failing(&self, failing: bool) {
         self.0.lock().failing = failing.then_some(ErrorKind::Unavailable);
     }
+    /// Commits hang until the result is dropped.
+    pub(crate) fn hold(&self) -> impl Drop + use<'_> {
+        self.0.lock()
+    }
     /// From now on commits fail, and whether they were stored is not known.
     pub(crate) fn lose(&self) {
         self.0.lock().failing = Some(ErrorKind::UnknownOutcome);

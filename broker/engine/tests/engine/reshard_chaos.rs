@@ -11,22 +11,23 @@
 //! the book, the clock moves on by more than the retention, and the closed shards must leave.
 //! `TIDEMILL_RESHARD_OPS` says how many operations (default 300), `TIDEMILL_RESHARD_SEED` from which seed.
 
-use crate::support::{START, named, record, shard};
+mod reader;
+mod writer;
+
+use crate::support::{START, named, shard};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use reader::{Walk, follow, observe, step, verify};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
-use tidemill_engine::{Engine, ErrorKind, Placed, Settings, Stream, StreamSpec};
-use tidemill_types::{
-    Clock, Frame, FrameWriter, HashKey, ManualClock, Position, ProducerId, SequenceIndex, SequenceNumber,
-    Shard, ShardId, ShardMapVersion,
-};
+use tidemill_engine::{Engine, ErrorKind, Settings, Stream, StreamSpec};
+use tidemill_types::{Clock, HashKey, ManualClock, Shard};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use writer::{Book, Native, write_batches, write_records};
 
 const OPS_DEFAULT: u64 = 300;
 const OPS_PER_ROUND: u64 = 250;
@@ -35,9 +36,6 @@ const KILL_ONE_IN: u32 = 25;
 const OPEN_MAX: usize = 24;
 const PUT_WRITERS: u64 = 2;
 const WRITERS: u64 = 4;
-/// Partition keys of each writer.
-const KEYS: u64 = 7;
-const WRITER_SHIFT: u32 = 40;
 const DEADLINE: Duration = Duration::from_secs(60);
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -47,45 +45,6 @@ fn from_env<T: FromStr>(name: &str) -> Option<T> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn id(writer: u64, count: u64) -> u64 {
-    (writer << WRITER_SHIFT) | count
-}
-
-fn key(id: u64) -> String {
-    format!("w{}-k{}", id >> WRITER_SHIFT, id % KEYS)
-}
-
-/// What writers were told in this round.
-#[derive(Default)]
-struct Book {
-    acknowledged: HashMap<u64, Placed>,
-    refused: HashSet<u64>,
-}
-
-/// A batch that is to be stored once, whatever happens.
-#[derive(Default)]
-struct Native {
-    count: u64,
-    /// Where it was sent last, and what; none: the next one is to be made.
-    pending: Option<(ShardId, ShardMapVersion, Frame, Vec<u64>)>,
-}
-
-/// A record as a reader meets it.
-#[derive(Clone)]
-struct Met {
-    shard: ShardId,
-    number: SequenceNumber,
-    id: u64,
-}
-
-/// How far a walk has come.
-#[derive(Default)]
-struct Walk {
-    next: BTreeMap<ShardId, SequenceIndex>,
-    ended: HashSet<ShardId>,
-    met: Vec<Met>,
 }
 
 /// What outlives a kill.
@@ -192,190 +151,6 @@ impl Life {
         self.writers.rest().await;
         self.readers.rest().await;
     }
-}
-
-async fn write_records(
-    stream: Stream,
-    stop: Arc<AtomicBool>,
-    writer: u64,
-    counts: Arc<Vec<AtomicU64>>,
-    book: Arc<Mutex<Book>>,
-) {
-    while !stop.load(Ordering::SeqCst) {
-        let from = counts[writer as usize].fetch_add(5, Ordering::SeqCst);
-        let ids: Vec<u64> = (from..from + 5).map(|count| id(writer, count)).collect();
-        let placed = stream.put(ids.iter().map(|id| record(&key(*id), &id.to_string())).collect()).await;
-        let mut book = lock(&book);
-        for (id, placed) in ids.into_iter().zip(placed) {
-            match placed {
-                Ok(placed) => drop(book.acknowledged.insert(id, placed)),
-                Err(error) if error.kind() == ErrorKind::UnknownOutcome => {}
-                Err(_) => drop(book.refused.insert(id)),
-            }
-        }
-    }
-}
-
-/// As the producer library does it: route by the map, number, repeat what has no answer, route anew when told to.
-async fn write_batches(
-    stream: Stream,
-    stop: Arc<AtomicBool>,
-    writer: u64,
-    native: Arc<tokio::sync::Mutex<Native>>,
-    book: Arc<Mutex<Book>>,
-) {
-    let mut native = native.lock().await;
-    while native.pending.is_some() || !stop.load(Ordering::SeqCst) {
-        let (shard, version, frame, ids) = match native.pending.clone() {
-            Some(pending) => pending,
-            None => {
-                let first = native.count;
-                native.count += 3 * KEYS;
-                // all of one key
-                let ids: Vec<u64> = (0..3).map(|n| id(writer, first + n * KEYS)).collect();
-                let mut frame = FrameWriter::with_capacity(200);
-                ids.iter().for_each(|id| frame.push(&key(*id), id.to_string().as_bytes()));
-                let map = stream.map();
-                let shard = map.route(HashKey::of(&key(ids[0]))).id;
-                let pending = (shard, map.version(), frame.finish(ProducerId::new(writer), first + 1), ids);
-                native.pending = Some(pending.clone());
-                pending
-            }
-        };
-        let stored = match stream.submit(shard, version, frame.clone()).await {
-            Ok(pending) => pending.await,
-            Err(error) => Err(error),
-        };
-        match stored {
-            Ok(appended) => {
-                let of =
-                    stream.shards().into_iter().find(|known| known.id == shard).expect("it was just there");
-                let mut book = lock(&book);
-                for (nth, id) in (0..).zip(ids) {
-                    let number = of.number(appended.first.plus(nth), appended.arrival);
-                    book.acknowledged.insert(id, Placed { shard, number, encrypted: false });
-                }
-                native.pending = None;
-            }
-            Err(error) if error.kind() == ErrorKind::ShardClosed => {
-                let map = stream.map();
-                let child = map.route(HashKey::of(&key(ids[0]))).id;
-                assert_ne!(child, shard, "told to route anew before the new map was there");
-                native.pending = Some((child, map.version(), frame, ids));
-            }
-            Err(error) => {
-                assert!(
-                    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::UnknownOutcome),
-                    "{error}"
-                );
-                sleep(Duration::from_millis(1)).await;
-            }
-        }
-    }
-}
-
-fn tiles(open: &[&Shard]) -> bool {
-    open.first().is_some_and(|shard| shard.range.start() == HashKey::MIN)
-        && open.last().is_some_and(|shard| shard.range.end() == HashKey::MAX)
-        && open.windows(2).all(|pair| pair[0].range.touches(pair[1].range))
-}
-
-/// Looks at the shards as those do who list them.
-async fn observe(stream: Stream, stop: Arc<AtomicBool>, observed: Arc<AtomicU64>) {
-    let mut version = stream.map().version();
-    while !stop.load(Ordering::SeqCst) {
-        let map = stream.map();
-        assert!(map.version() >= version, "the version of the map fell");
-        version = map.version();
-        assert!(tiles(&map.open().iter().collect::<Vec<_>>()), "the map has a hole");
-
-        let listed = stream.shards();
-        let mut open: Vec<&Shard> = listed.iter().filter(|shard| shard.is_open()).collect();
-        open.sort_by_key(|shard| shard.range.start());
-        assert!(tiles(&open), "the list has a hole");
-        let parents: HashSet<ShardId> = listed.iter().flat_map(Shard::parents).collect();
-        let state_fits = |shard: &Shard| shard.is_open() != parents.contains(&shard.id);
-        assert!(listed.iter().all(state_fits), "an open shard has children, or a closed one has none");
-        observed.fetch_add(1, Ordering::Relaxed);
-        sleep(Duration::from_micros(200)).await;
-    }
-}
-
-/// Takes every shard whose parents are done as far as it goes; returns whether there was anything.
-async fn step(stream: &Stream, walk: &Mutex<Walk>) -> bool {
-    let mut moved = false;
-    let listed = stream.shards();
-    let known: HashSet<ShardId> = listed.iter().map(|shard| shard.id).collect();
-    for of in &listed {
-        let from = {
-            let walk = lock(walk);
-            let waits = of.parents().any(|parent| known.contains(&parent) && !walk.ended.contains(&parent));
-            if waits || walk.ended.contains(&of.id) {
-                continue;
-            }
-            walk.next.get(&of.id).copied()
-        };
-        let from = match from {
-            Some(from) => from,
-            None => stream.resolve(of.id, Position::TrimHorizon).await.expect("a listed shard is there"),
-        };
-        let page = stream.read_records(of.id, from, 1000, 1 << 20).await.expect("a listed shard can be read");
-        let mut walk = lock(walk);
-        moved |= !page.records.is_empty() || page.end.is_some() || page.next != from;
-        walk.next.insert(of.id, page.next);
-        for read in page.records {
-            let id = std::str::from_utf8(&read.data).unwrap().parse().unwrap();
-            assert_eq!(read.key, key(id));
-            walk.met.push(Met { shard: of.id, number: read.number, id });
-        }
-        if let Some(children) = page.end {
-            assert!(!children.is_empty(), "an end without children");
-            assert!(children.iter().all(|child| child.parents().any(|parent| parent == of.id)));
-            walk.ended.insert(of.id);
-        }
-    }
-    moved
-}
-
-/// Walks the lineage while it grows; comes to an end when the writers have.
-async fn follow(stream: Stream, stop: Arc<AtomicBool>, walk: Arc<Mutex<Walk>>) {
-    loop {
-        // the order matters: a pass that began after the end of all writing and met nothing has met all
-        let stopped = stop.load(Ordering::SeqCst);
-        if !step(&stream, &walk).await {
-            if stopped {
-                return;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-    }
-}
-
-/// Holds what was met since `base` (counts, by writer) against what writers were told.
-fn verify(met: &[Met], book: &Book, base: &[u64]) -> usize {
-    let count = |id: u64| id & ((1 << WRITER_SHIFT) - 1);
-    let of_round = |met: &&Met| count(met.id) >= base[(met.id >> WRITER_SHIFT) as usize];
-    let mut found: HashMap<u64, &Met> = HashMap::new();
-    let mut last: HashMap<String, &Met> = HashMap::new();
-    for met in met.iter().filter(of_round) {
-        if let Some(first) = found.insert(met.id, met) {
-            panic!("{:x} was read from {} and from {}", met.id, first.number, met.number);
-        }
-        if let Some(before) = last.insert(key(met.id), met) {
-            assert!(before.id < met.id, "{}: {:x} comes before {:x}", key(met.id), before.id, met.id);
-            assert!(before.number < met.number, "numbers of a key rise along the lineage");
-        }
-    }
-    for (id, placed) in &book.acknowledged {
-        let met = found.get(id).unwrap_or_else(|| panic!("{id:x}, acknowledged as {placed:?}, is lost"));
-        assert_eq!(
-            (met.shard, met.number),
-            (placed.shard, placed.number),
-            "{id:x} lies where it was said to lie"
-        );
-    }
-    assert!(!book.refused.iter().any(|id| found.contains_key(id)), "a refused record is stored");
-    found.len() - book.acknowledged.len()
 }
 
 /// Some change of the shards, as the map is now.

@@ -28,7 +28,8 @@ impl Reshard {
             let mut created = now;
             for parent in child.parents() {
                 let parent = rows.get(&parent).ok_or_else(|| broken(stream, parent))?;
-                created = created.max(TimestampMs::new((parent.shard.created.seconds() + 1).saturating_mul(1000)));
+                created =
+                    created.max(TimestampMs::new((parent.shard.created.seconds() + 1).saturating_mul(1000)));
             }
             let closed = TimestampMs::new(created.get() - 1);
             for parent in child.parents() {

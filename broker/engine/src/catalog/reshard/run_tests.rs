@@ -1,22 +1,18 @@
 //! A reshard that is cut short, by a crash or a failure, at each of its steps.
 
 use super::plan;
-use crate::catalog::owner::{Catalog, Owner};
+use crate::catalog::owner::Catalog;
 use crate::catalog::row;
-use crate::catalog::state::{CatalogState, Change};
 use crate::directory;
 use crate::engine::Engine;
 use crate::error::ErrorKind;
-use crate::lease::table::LeaseTable;
 use crate::one_stream::OneStream;
 use crate::settings::Settings;
 use crate::store::memory::MemoryStore;
 use crate::store::redb::RedbStore;
-use crate::store::writer::Metadata;
 use crate::store::{Store, Verdict};
 use crate::stream::{Stream, StreamSpec};
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +20,7 @@ use tidemill_storage::disk::real::RealDisk;
 use tidemill_storage::{LogId, Storage};
 use tidemill_types::{
     AccountId, Clock, Frame, FrameWriter, HashKey, ManualClock, PartitionKey, Position, ProducerId, Record,
-    ShardId, StreamKey, StreamName, TimestampMs,
+    SequenceIndex, ShardId, StreamKey, StreamName, TimestampMs,
 };
 use tokio::time::{sleep, timeout};
 
@@ -166,18 +162,7 @@ struct Slow {
 impl Slow {
     fn new() -> Self {
         let one = OneStream::new(Settings::default());
-        let mut store = MemoryStore::default();
-        let counters = [Change::Counters(one.state.counters())];
-        let batch = row::batch(&one.state, &counters, CatalogState::default().counters());
-        assert_eq!(store.commit(&[batch]).unwrap(), [Verdict::Done]);
-        let (metadata, writer) = Metadata::new(Box::new(store.clone()));
-        std::thread::spawn(move || writer.run());
-        let (shared, registry) = (Arc::clone(&one.shared), Arc::clone(&one.registry));
-        let leases = LeaseTable::new(HashMap::new(), shared.clone(), Arc::clone(&registry), metadata.clone());
-        let storage = Arc::clone(&one.storage);
-        let (catalog, owner) =
-            Owner::new(one.state.clone(), shared, storage, metadata, registry, Arc::new(leases));
-        tokio::spawn(owner.run());
+        let (catalog, store) = one.run_owner();
         Self { one, store, catalog }
     }
     /// Begins to split the only shard; returns when the intent is durable and its log is being sealed.
@@ -266,5 +251,116 @@ async fn a_reshard_that_cannot_be_committed_refuses_for_a_while_and_completes_by
     assert_eq!(stream.put(vec![record("x", HashKey::MIN)]).await.remove(0).unwrap().shard, id(1));
     let state = row::load(&slow.store);
     assert!(state.is_err() || !state.unwrap().has_reshards());
+    slow.one.storage.close().unwrap();
+}
+
+/// Such a log takes no segment, however many there are; and nothing on disk says that it ended.
+#[tokio::test]
+async fn a_shard_that_never_had_a_record_is_closed_without_a_file_and_stays_closed_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), Settings::default(), clock()).await.unwrap();
+    engine.create_stream(&key(), StreamSpec { shard_count: 2, ..StreamSpec::default() }).await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    let version = stream.map().version();
+    engine.merge_shards(&key(), id(0), id(1)).await.unwrap();
+    let parent = stream.core.handle(id(0)).unwrap();
+    assert!(parent.log().is_sealed());
+    assert_eq!(parent.log().segment_bytes(), 0);
+    let refused = |stream: Stream| async move {
+        match stream.submit(id(0), version, frame(1)).await {
+            Ok(pending) => pending.await.unwrap_err().kind(),
+            Err(error) => error.kind(),
+        }
+    };
+    assert_eq!(refused(stream.clone()).await, ErrorKind::ShardClosed);
+    drop((stream, engine, parent)); // as after a crash
+
+    let engine = timeout(DEADLINE, async {
+        loop {
+            match Engine::open(dir.path(), Settings::default(), clock()).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => sleep(Duration::from_millis(5)).await,
+                opened => return opened.unwrap(),
+            }
+        }
+    });
+    let engine = engine.await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    assert!(!stream.core.handle(id(0)).unwrap().log().is_sealed());
+    assert_eq!(refused(stream.clone()).await, ErrorKind::ShardClosed);
+    let page = stream.read_records(id(0), SequenceIndex::ZERO, 10, 1 << 20).await.unwrap();
+    let from = page.next;
+    let end = match page.end {
+        Some(end) => end,
+        None => stream.read_records(id(0), from, 10, 1 << 20).await.unwrap().end.unwrap(),
+    };
+    assert_eq!(end.iter().map(|child| child.id).collect::<Vec<_>>(), [id(2)]);
+    assert_eq!(stream.put(vec![record("x", HashKey::MIN)]).await.remove(0).unwrap().shard, id(2));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_put_follows_to_the_child_also_when_the_new_map_took_longer_than_a_put_waits_for_room() {
+    let slow = Slow::new();
+    let stream = slow.one.stream.clone();
+    let version = stream.map().version();
+    let first = stream.submit(id(0), version, frame(1)).await.unwrap();
+    let split = slow.begin_split().await;
+    let put = tokio::spawn(async move { stream.put(vec![record("late", HashKey::MAX)]).await.remove(0) });
+    sleep(Duration::from_millis(2_200)).await;
+    slow.one.storage.start().unwrap();
+    assert_eq!(put.await.unwrap().unwrap().shard, id(2));
+    first.await.unwrap();
+    split.await.unwrap().unwrap();
+    slow.one.storage.close().unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_a_map_that_does_not_come_is_refused_in_time_and_takes_no_room_of_other_streams() {
+    let slow = Slow::new();
+    let stream = slow.one.stream.clone();
+    let version = stream.map().version();
+    let first = stream.submit(id(0), version, frame(1)).await.unwrap();
+    let split = slow.begin_split().await;
+    let behind = stream.submit(id(0), version, frame(2)).await.unwrap();
+    let put = tokio::spawn(async move { stream.put(vec![record("x", HashKey::MIN)]).await.remove(0) });
+    let held = slow.store.hold();
+    slow.one.storage.start().unwrap();
+    first.await.unwrap();
+    timeout(DEADLINE, async {
+        while slow.one.shared.queued_bytes() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("what is parked keeps none of the broker's room");
+    assert!(!put.is_finished(), "it waits for the map");
+    tokio::time::pause(); // from here on, waiting costs no time
+    assert_eq!(behind.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(put.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(!split.is_finished());
+    tokio::time::resume();
+    drop(held);
+    split.await.unwrap().unwrap();
+    slow.one.storage.close().unwrap();
+}
+
+#[tokio::test]
+async fn an_intent_is_completed_however_many_other_verbs_come() {
+    let slow = Slow::new();
+    let stream = slow.one.stream.clone();
+    let version = stream.map().version();
+    let split = slow.begin_split().await;
+    slow.store.set_failing(true);
+    slow.one.storage.start().unwrap();
+    assert_eq!(split.await.unwrap().unwrap_err().kind(), ErrorKind::UnknownOutcome);
+    slow.store.set_failing(false);
+    timeout(DEADLINE, async {
+        while stream.map().version() == version {
+            slow.catalog.expire().await.unwrap(); // nothing to be done, again and again
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it has its turn");
     slow.one.storage.close().unwrap();
 }

@@ -234,6 +234,9 @@ fn an_on_demand_stream_is_not_resharded_by_hand_and_limits_hold() {
     let error = plan::intend(&model.state, &key(), merged.clone(), 9).unwrap_err();
     assert!(error.to_string().contains("are kept until their records have passed the retention"), "{error}");
     plan::intend(&model.state, &key(), merged, 20).unwrap();
+    let other = StreamKey { name: StreamName::new("other").unwrap(), ..key() };
+    let error = plan_create(&model.state, &other, &StreamSpec::default(), NOW, 9).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Throttled, "closed shards count for new streams too");
 }
 
 #[test]
@@ -303,6 +306,34 @@ fn an_expired_shard_goes_with_its_parents_or_after_them_and_only_when_empty() {
     assert_eq!(going(late, &[]), [id(0), id(1), id(2)]);
     assert_eq!(going(late, &[0]), [], "children stay as long as their parents");
     assert_eq!(going(late, &[1]), [id(0), id(2)]);
+}
+
+#[test]
+fn an_intent_that_does_not_fit_the_catalog_is_told_as_damage_when_it_is_loaded() {
+    let with = |change: fn(&mut Reshard)| {
+        let mut model = Model::new(3);
+        model.reshard(plan::split(&model.state, &key(), id(2), HashKey::new(u128::MAX / 6 * 5))).unwrap();
+        let mut reshard = plan::merge(&model.state, &key(), id(0), id(1)).unwrap();
+        let changes = plan::intend(&model.state, &key(), reshard.clone(), SHARDS_MAX).unwrap();
+        model.commit(changes);
+        change(&mut reshard);
+        let changes = [Change::Reshard(model.stream().incarnation, reshard)];
+        model.store.commit(&[row::batch(&model.state, &changes, model.stored)]).unwrap();
+        row::load(&model.store)
+    };
+    with(|_| ()).unwrap();
+    let wrong: [fn(&mut Reshard); 7] = [
+        |reshard| reshard.parents[0] = id(77),
+        |reshard| reshard.parents[0] = id(2),
+        |reshard| reshard.children[0].id = id(4),
+        |reshard| reshard.children[0].parent = id(77),
+        |reshard| reshard.children[0].log = tidemill_storage::LogId::new(1),
+        |reshard| reshard.children[0].log = tidemill_storage::LogId::new(1 << 40),
+        |reshard| reshard.children[0].range = HashKeyRange::ALL,
+    ];
+    for (nth, wrong) in wrong.into_iter().enumerate() {
+        assert_eq!(with(wrong).map(drop).unwrap_err().kind(), ErrorKind::Damaged, "the {nth}th");
+    }
 }
 
 #[test]
