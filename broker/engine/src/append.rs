@@ -156,9 +156,10 @@ impl Stream {
     ) -> Result<PendingAppend> {
         let handle = self.door(shard, map_version)?;
         let (producer, number) = (frame.header().producer, frame.header().batch_number);
-        let submitted = self.submit_to(&handle, frame).await.or_else(|error| {
-            handle.outcome_of(producer, number).map(PendingAppend::answered).ok_or(error)
-        });
+        let submitted = self
+            .submit_to(&handle, frame)
+            .await
+            .or_else(|error| handle.outcome_of(producer, number).map(PendingAppend::answered).ok_or(error));
         handle.shared().metrics().note(submitted)
     }
 

@@ -6,12 +6,13 @@
 use crate::commit::{Done, Item};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState, Segment};
+use crate::producers::Seen;
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex, damaged};
 use crate::shared::Shared;
 use crate::{Appended, LogId, Marks};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
+use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
 const TRIM_RACES_MAX: u32 = 16;
@@ -98,6 +99,14 @@ impl ShardLog {
     /// found open again after that.
     pub fn seal(&self, done: impl FnOnce(Result<Appended>) + Send + 'static) {
         self.shared.queue.push(&self.inner, Item { frame: Frame::close(), done: Done::new(done) });
+    }
+
+    /// The first outcome of a batch that is durable and remembered; none of one that is still on its way.
+    pub fn outcome_of(&self, producer: ProducerId, number: u64) -> Option<Appended> {
+        match self.inner.state.read().producers.look(producer, number) {
+            Seen::Stored(outcome) => Some(outcome),
+            Seen::Never | Seen::TooOld => None,
+        }
     }
 
     /// `true` once the closing entry is durable, or the log was ended without one.

@@ -13,9 +13,9 @@ use crate::metrics::ShardMetrics;
 use crate::shard::large::LargeFrames;
 use crate::shard::pending::PendingAppend;
 use crate::shard::quota::{Held, ShardQuota};
+use crate::shard::standing::{Refused, Room, Standing};
 use crate::shared::{Shared, closing};
 use crate::stream::StreamCore;
-use crate::shard::standing::{Refused, Room, Standing};
 use std::sync::{Arc, OnceLock};
 use tidemill_storage::{Appended, ShardLog};
 use tidemill_types::{Frame, ProducerId, SequenceIndex, Shard, StreamKey};
@@ -199,8 +199,7 @@ impl ShardHandle {
 
     /// Counts a record that is about to be written against the quota. Errors: `Throttled`; it does not count then.
     pub(crate) fn take_record(&self, core: &StreamCore, bytes: usize) -> Result<()> {
-        let taken =
-            self.write_quota(core).is_none_or(|quota| quota.take_record(self.now_us(), bytes as u64));
+        let taken = self.write_quota(core).is_none_or(|quota| quota.take_record(self.now_us(), bytes as u64));
         if taken { Ok(()) } else { Err(self.rate_exceeded()) }
     }
     /// Holds quota for a batch that is about to be written. Errors: `Throttled`.
@@ -257,8 +256,12 @@ impl ShardHandle {
             let answer = match result {
                 Ok(appended) => {
                     if !appended.duplicate {
-                        large.map(|large| large.stored(appended.first.plus(appended.count)));
-                        held.map(|held| held.count(shared.clock().monotonic_us()));
+                        if let Some(large) = large {
+                            large.stored(appended.first.plus(u64::from(appended.count)));
+                        }
+                        if let Some(held) = held {
+                            held.count(shared.clock().monotonic_us());
+                        }
                         metrics.records_in.increment(u64::from(appended.count));
                         metrics.bytes_in.increment(bytes);
                     }
@@ -312,7 +315,11 @@ mod tests {
         let state = ShardState::Closed { ending: open.log.marks().durable(), closed };
         let shard = Shard { state, ..open.shard.clone() };
         let closed = ShardHandle::new(&one.name, shard, open.log.clone(), Arc::clone(&one.shared));
-        assert_eq!(append(&one.stream.core, &closed, 2).await.unwrap_err().kind(), ErrorKind::Unavailable, "not sealed again yet");
+        assert_eq!(
+            append(&one.stream.core, &closed, 2).await.unwrap_err().kind(),
+            ErrorKind::Unavailable,
+            "not sealed again yet"
+        );
         let (done, sealed) = oneshot::channel();
         open.log.seal(move |outcome| done.send(outcome).unwrap());
         sealed.await.unwrap().unwrap();

@@ -10,7 +10,7 @@ use tidemill_engine::{
     StreamUpdate, WrappingKey,
 };
 use tidemill_types::{
-    Clock, Frame, FrameHeader, ManualClock, PartitionKey, Position, Record, SequenceIndex,
+    Clock, Frame, FrameHeader, HashKey, ManualClock, PartitionKey, Position, Record, SequenceIndex,
     limits::RECORD_DATA_BYTES_MAX,
 };
 
@@ -337,4 +337,22 @@ async fn keys_change_under_load_and_every_record_is_read_once_and_in_order() {
         next[writer] += 1;
     }
     assert_eq!(next, [100; 4]);
+}
+
+#[tokio::test]
+async fn a_batch_repeated_with_its_key_off_gets_its_first_outcome_and_one_for_a_closed_shard_is_told_so() {
+    let (vault, stream) = Vault::new().await;
+    vault.encrypt("alias/a").await.unwrap();
+    let version = stream.map().version();
+    let submit = async |number| stream.submit(shard(0), version, frame(&["x"], 7, number)).await?.await;
+    let first = submit(1).await.unwrap();
+    vault.ring.replace(Vec::new()).unwrap();
+    assert_eq!(submit(2).await.unwrap_err().kind(), ErrorKind::KeyNotFound);
+    let again = submit(1).await.unwrap();
+    assert!(again.duplicate);
+    assert_eq!((again.first, again.count, again.arrival), (first.first, first.count, first.arrival));
+
+    vault.engine.split_shard(&named("s"), shard(0), HashKey::new(1 << 127)).await.unwrap();
+    assert_eq!(submit(2).await.unwrap_err().kind(), ErrorKind::ShardClosed);
+    assert!(submit(1).await.unwrap().duplicate);
 }

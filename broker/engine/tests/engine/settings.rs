@@ -340,8 +340,16 @@ async fn the_largest_record_counts_its_key_and_is_enforced_at_both_doors() {
     }
 
     // a lower limit is for new records
+    let numbered = || {
+        let mut writer = FrameWriter::with_capacity(3 << 20);
+        writer.push("k", &vec![7u8; 2 << 20]);
+        writer.finish(ProducerId::new(7), 1)
+    };
+    let first = stream.submit(shard(0), version, numbered()).await.unwrap().await.unwrap();
     update(&broker, StreamUpdate::RecordLimit(1024)).await;
     assert!(stream.put(vec![large(2 << 20)]).await[0].is_err());
+    let again = stream.submit(shard(0), version, numbered()).await.unwrap().await.unwrap();
+    assert!(again.duplicate && again.first == first.first, "a stored batch is answered as it was");
     let page = stream.read_records(shard(0), from, 1, 10 << 20).await.unwrap();
     assert_eq!(page.records[0].data.len(), (10 << 20) - 1);
 }
