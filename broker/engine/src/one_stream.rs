@@ -24,6 +24,7 @@ pub(crate) struct OneStream {
     pub(crate) name: StreamKey,
     pub(crate) stream: Stream,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) state: CatalogState,
@@ -49,11 +50,11 @@ impl OneStream {
         let changes = plan_create(&state, &name, spec, now, 10).unwrap();
         changes.into_iter().for_each(|change| state.apply(change));
         state.logs().for_each(|log| drop(storage.create_log(log)));
-        let shared = Shared::new(clock, settings);
+        let shared = Shared::new(clock.clone(), settings);
         let registry = Arc::new(Registry::default());
         let core = open_stream(&state, &name, &shared, &storage).unwrap();
         registry.insert(Arc::clone(&core));
-        Self { name, stream: Stream { core }, shared, registry, storage, state, _dir: dir }
+        Self { name, stream: Stream { core }, shared, clock, registry, storage, state, _dir: dir }
     }
     /// Starts the owner of its catalog over a store in memory.
     pub(crate) fn run_owner(&self) -> (Catalog, MemoryStore) {

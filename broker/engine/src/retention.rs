@@ -116,3 +116,48 @@ pub(crate) fn trim(handle: &ShardHandle, since: TimestampMs) -> Result<()> {
     handle.log().trim(since).map_err(|error| Error::from_storage(&what(), error))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::one_stream::OneStream;
+    use crate::settings::Settings;
+    use tidemill_types::{HashKey, PartitionKey, Record, ShardId};
+    use tokio::time::{sleep, timeout};
+
+    #[tokio::test]
+    async fn old_records_go_also_while_the_catalog_is_busy_with_something_long() {
+        let one = OneStream::new(Settings::default());
+        let (catalog, store) = one.run_owner();
+        one.storage.start().unwrap();
+        let split = ShardId::new(0).unwrap();
+        catalog.split(one.name.clone(), split, HashKey::new(1 << 127)).await.unwrap();
+        let record = Record::new(PartitionKey::new("k").unwrap(), vec![1]).unwrap();
+        let placed = one.stream.put(vec![record]).await.remove(0).unwrap();
+        one.clock.advance_ms(25 * 3_600_000);
+        let held = store.hold(); // the closed shard could leave, but the verb cannot end
+        let stop = watch::Sender::new(false);
+        let (registry, shared) = (Arc::clone(&one.registry), Arc::clone(&one.shared));
+        let running = tokio::spawn(run(registry, catalog, shared, stop.subscribe()));
+        let handle = one.stream.core.handle(placed.shard).unwrap();
+        timeout(Duration::from_secs(20), async {
+            while handle.log().marks().horizon() < handle.log().marks().durable() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("the record goes");
+        assert_eq!(one.stream.shards().len(), 3);
+        drop(held);
+        timeout(Duration::from_secs(20), async {
+            while one.stream.shards().len() > 2 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("the closed shard leaves");
+        stop.send_replace(true);
+        running.await.unwrap();
+        one.storage.close().unwrap();
+    }
+}
