@@ -6,11 +6,14 @@
 mod access;
 mod control;
 mod data;
+mod intake;
 mod lease;
 
 use crate::auth::Gate;
 use access::Access;
+use axum::extract::Request;
 use axum::{Router, middleware};
+use intake::IntakeRoom;
 use std::time::Duration;
 use tidemill_engine::{Engine, ErrorKind as Cause, Health};
 use tidemill_proto::v1::control_server::ControlServer;
@@ -56,7 +59,10 @@ pub(crate) async fn routes(engine: &Engine, gate: &Gate, stopping: &Cancellation
         .add_service(health)
         .add_service(reflection().build_v1().expect("the descriptors were compiled with this program"))
         .add_service(reflection().build_v1alpha().expect("the descriptors were compiled with this program"));
-    let guarded = routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(access, access::guard));
+    let room = IntakeRoom::default();
+    let watch = move |call: Request| std::future::ready(room.watch(call));
+    let routes = routes.prepare().into_axum_router().layer(middleware::map_request(watch));
+    let guarded = routes.layer(middleware::from_fn_with_state(access, access::guard));
     (guarded, HealthSwitch { reporter })
 }
 
@@ -119,5 +125,5 @@ fn going_away() -> Error {
 }
 
 fn credentials_changed() -> Error {
-    Error::new(ErrorKind::Unavailable, "the credentials that the broker knows have changed, call again")
+    Error::new(ErrorKind::Unavailable, "the credentials that the broker knows have changed, or the caller's has expired: call again")
 }
