@@ -1,6 +1,6 @@
 //! What all parts of storage share: the queue, the committer, the files, and whether writes are taken.
 //!
-//! Lock order: checkpointed, committer, logs, one log's queue, one log's state, open segments.
+//! Lock order: checkpointed, syncing, committer, logs, one log's queue, one log's state, open segments.
 
 use crate::commit::{Committer, Queue};
 use crate::disk::{Disk, Sync};
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) retired: Mutex<Vec<Retired>>,
     /// Held while a checkpoint is written: the group number the last one covers.
     pub(crate) checkpointed: Mutex<u64>,
+    /// Held during a sync, so that the next one does not return before what this one took is on the device.
+    pub(crate) syncing: Mutex<()>,
     pub(crate) bytes_since: AtomicU64,
     /// Counts checkpoints that were begun: what a log announced in the journal before the newest is forgotten with it.
     pub(crate) checkpoints: AtomicU64,
@@ -150,8 +152,9 @@ impl Shared {
         log.is_some_and(|log| log.state.read().segments.iter().any(|segment| segment.number == id.number))
     }
 
-    /// Syncs what mode `interval` has acknowledged since the last time.
+    /// Syncs what modes `interval` and `os` have acknowledged since the last time.
     pub(crate) fn timed_sync(&self) -> Result<()> {
+        let _syncing = self.syncing.lock();
         let journal = self.committer.lock().journal.take_unsynced();
         let direct = self.write_back.take_direct();
         for file in journal {

@@ -74,6 +74,7 @@ impl Storage {
             logs: RwLock::new(logs),
             retired: Mutex::default(),
             checkpointed: Mutex::new(0),
+            syncing: Mutex::new(()),
             bytes_since: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             poisoned: RwLock::new(None),
