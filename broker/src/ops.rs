@@ -1,12 +1,16 @@
 //! For operators: is it alive, is it ready, what does it count.
 //!
 //! `GET /health/live` answers 200 while the process can answer at all. `GET /health/ready` answers 200 while requests
-//! are worth sending, else 503; its JSON says why. `GET /metrics` is the Prometheus text format. What it does not do:
-//! count anything itself; the engine and the server keep their own handles.
+//! are worth sending, else 503; its JSON says why. `GET /metrics` is the Prometheus text format; it names streams of all
+//! accounts, so where there are credentials it is for those of the broker's own account (`Authorization: Basic`), and
+//! what exactly failed is told to them alone. What it does not do: count anything itself; the engine and the server keep
+//! their own handles.
 
+use crate::auth::Gate;
+use crate::aws::Code;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -31,13 +35,19 @@ const SIZES: [f64; 12] =
 #[derive(Clone)]
 pub(crate) struct Ops {
     engine: Engine,
+    gate: Gate,
     stopping: CancellationToken,
     metrics: Arc<PrometheusHandle>,
 }
 
 impl Ops {
-    pub(crate) fn new(engine: Engine, stopping: CancellationToken, metrics: Arc<PrometheusHandle>) -> Self {
-        Self { engine, stopping, metrics }
+    pub(crate) fn new(
+        engine: Engine,
+        gate: Gate,
+        stopping: CancellationToken,
+        metrics: Arc<PrometheusHandle>,
+    ) -> Self {
+        Self { engine, gate, stopping, metrics }
     }
 
     pub(crate) fn router(self) -> Router {
@@ -48,7 +58,19 @@ impl Ops {
             .with_state(self)
     }
 
-    fn readiness(&self) -> (StatusCode, Readiness) {
+    /// What an operator gets to see, and others do not.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Response> {
+        self.gate.verify_operator(headers, self.engine.clock().now()).map_err(|refusal| {
+            let status = match refusal.code {
+                Code::AccessDenied => StatusCode::FORBIDDEN,
+                _ => StatusCode::UNAUTHORIZED,
+            };
+            let asks = (header::WWW_AUTHENTICATE, "Basic realm=\"tidemill\"");
+            (status, [asks], refusal.message + "\n").into_response()
+        })
+    }
+
+    fn readiness(&self, headers: &HeaderMap) -> (StatusCode, Readiness) {
         if self.stopping.is_cancelled() {
             let reason = Some("the broker is shutting down".to_owned());
             return (StatusCode::SERVICE_UNAVAILABLE, Readiness { status: "stopping", reason });
@@ -61,8 +83,11 @@ impl Ops {
                 (StatusCode::OK, Readiness { status: "degraded", reason: Some(reason) })
             }
             Health::Poisoned(why) => {
-                let reason =
-                    format!("storage refuses writes after a failure, restart the broker to recover: {why}");
+                let mut reason =
+                    "storage refuses writes after a failure, restart the broker to recover".to_owned();
+                if self.admit(headers).is_ok() {
+                    reason += &format!(": {why}");
+                }
                 (StatusCode::SERVICE_UNAVAILABLE, Readiness { status: "not ready", reason: Some(reason) })
             }
         }
@@ -87,11 +112,14 @@ async fn live() -> Response {
     Readiness { status: "live", reason: None }.into_response()
 }
 
-async fn ready(State(ops): State<Ops>) -> Response {
-    ops.readiness().into_response()
+async fn ready(State(ops): State<Ops>, headers: HeaderMap) -> Response {
+    ops.readiness(&headers).into_response()
 }
 
-async fn metrics_page(State(ops): State<Ops>) -> Response {
+async fn metrics_page(State(ops): State<Ops>, headers: HeaderMap) -> Response {
+    if let Err(refused) = ops.admit(&headers) {
+        return refused;
+    }
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     ([content_type], ops.metrics.render()).into_response()
 }

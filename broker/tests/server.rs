@@ -107,6 +107,64 @@ async fn one_port_answers_operators_kinesis_and_grpc() {
     broker.shutdown().await.unwrap();
 }
 
+/// A page in a browser could read the names of streams, or call the native services, on a broker that checks nobody.
+#[tokio::test]
+async fn pages_of_other_machines_are_served_by_no_front_end() {
+    let dir = TempDir::new().unwrap();
+    let broker = broker(&dir).await;
+    let grpc = "content-type: application/grpc\r\nx-rest:";
+    for (path, rest, refusal) in [
+        ("GET /metrics", "x-rest:", "HTTP/1.1 403"),
+        ("GET /health/ready", "x-rest:", "HTTP/1.1 403"),
+        ("POST /tidemill.v1.Control/ListStreams", grpc, "grpc-status: 7"),
+        ("POST /", "x-rest:", "HTTP/1.1 403"),
+    ] {
+        for (origin, refused) in
+            [("http://x.example", true), ("null", true), ("http://localhost:3000", false)]
+        {
+            let answer = http(&broker, &format!("{path} HTTP/1.1\r\norigin: {origin}\r\n{rest}")).await;
+            assert_eq!(answer.contains(refusal), refused, "{path} {origin}: {answer}");
+        }
+    }
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_goes_on_ends_when_it_is_no_longer_permitted() {
+    let dir = TempDir::new().unwrap();
+    let broker = broker(&dir).await;
+    let channel = channel(&broker).await;
+    let name = StreamName::new("s").unwrap();
+    Control::new(channel.clone(), 1).create_stream(&name, 1, 0).await.unwrap();
+    let (requests, taken) = tokio::sync::mpsc::channel(4);
+    let requested = tokio_stream::wrappers::ReceiverStream::new(taken);
+    requests.send(append(1, 0, &["a"])).await.unwrap();
+    let mut answers = channel.data().append(requested).await.unwrap().into_inner();
+    let outcome = answers.message().await.unwrap().unwrap().outcome.unwrap();
+    assert!(matches!(outcome, Outcome::Appended(_)), "{outcome:?}");
+    let from_now = read(tidemill_types::Position::Latest, false);
+    let mut pages = channel.data().read(from_now).await.unwrap().into_inner();
+    pages.message().await.unwrap().unwrap();
+
+    let denial = r#"{"Statement":[{"Effect":"Deny","Principal":"*","Action":"kinesis:*","Resource":"*"}]}"#;
+    let account = tidemill_types::AccountId::new("000000000000").unwrap();
+    let key = tidemill_types::StreamKey::new(account, name);
+    let update = tidemill_engine::StreamUpdate::Policy(Some(denial.to_owned()));
+    broker.engine().update_stream(&key, update).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    requests.send(append(2, 0, &["b"])).await.unwrap();
+    let outcome = answers.message().await.unwrap().unwrap().outcome.unwrap();
+    let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+    assert!(failed.message.contains("explicit deny"), "{failed:?}");
+    let ended = async {
+        while pages.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    let ended = tokio::time::timeout(SOON, ended).await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), tonic::Code::PermissionDenied);
+    broker.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn health_and_reflection_answer_for_every_service() {
     use tonic_health::pb::health_client::HealthClient;

@@ -79,7 +79,6 @@ pub struct StatementSettings {
 pub(super) struct Credential {
     secret: Secret,
     token: Option<Secret>,
-    expires: Option<TimestampMs>,
     signing_keys: SigningKeys,
     verified: Verified,
 }
@@ -184,11 +183,11 @@ impl Credential {
         Ok(Self {
             secret: settings.secret_access_key.clone(),
             token: settings.session_token.clone(),
-            expires,
             signing_keys: SigningKeys::default(),
             verified: Verified(Arc::new(Identity {
                 account,
                 principal,
+                expires,
                 grants: Grants::Statements(statements.into()),
             })),
         })
@@ -199,12 +198,12 @@ impl Credential {
         let identity = Identity {
             account: account.clone(),
             principal: String::new(),
+            expires: None,
             grants: Grants::Statements(Arc::new([])),
         };
         Self {
             secret: Secret::new(rand::random::<[char; 32]>().iter().collect()),
             token: None,
-            expires: None,
             signing_keys: SigningKeys::default(),
             verified: Verified(Arc::new(identity)),
         }
@@ -219,8 +218,8 @@ impl Credential {
         &self.verified
     }
     pub(super) fn check_expiry(&self, now: TimestampMs) -> Result<(), Refusal> {
-        match self.expires {
-            Some(end) if end <= now => Err(Refusal {
+        match self.verified.left(now) {
+            Some(left) if left.is_zero() => Err(Refusal {
                 code: Code::ExpiredToken,
                 message: "The security token included in the request is expired".to_owned(),
             }),
@@ -254,6 +253,6 @@ fn statement(settings: &StatementSettings, policy: &str) -> Result<Statement, St
     Ok(Statement {
         effect: settings.effect,
         actions: patterns(&settings.actions),
-        streams: patterns(&settings.streams),
+        streams: settings.streams.iter().map(|text| Pattern::of_resource(text)).collect(),
     })
 }

@@ -18,14 +18,16 @@ mod policy;
 mod reload;
 mod resource_policy;
 mod secret;
+mod sender;
 mod sigv4;
 
 pub use credentials::{AccessSettings, CredentialSettings, PolicySettings, StatementSettings};
 pub use policy::Effect;
-pub(crate) use policy::{Decision, decide};
+pub(crate) use policy::{Decision, decide, decide_for_consumer};
 pub(crate) use reload::follow;
 pub(crate) use resource_policy::check_policy;
 pub use secret::Secret;
+pub(crate) use sender::Sender;
 
 use crate::aws::{ApiError, Code};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -35,6 +37,7 @@ use http::{HeaderMap, header};
 use policy::Statement;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemill_types::{AccountId, Region, TimestampMs};
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +62,8 @@ pub(crate) struct Verified(Arc<Identity>);
 struct Identity {
     account: AccountId,
     principal: String,
+    /// When the credential ceases to be good.
+    expires: Option<TimestampMs>,
     grants: Grants,
 }
 
@@ -80,13 +85,18 @@ impl Verified {
     pub(crate) fn principal(&self) -> &str {
         &self.0.principal
     }
+    /// How long the credential is still good, if not for ever.
+    pub(crate) fn left(&self, now: TimestampMs) -> Option<Duration> {
+        let left = |end: TimestampMs| Duration::from_millis(end.get().saturating_sub(now.get()));
+        self.0.expires.map(left)
+    }
     fn grants(&self) -> &Grants {
         &self.0.grants
     }
     /// Someone of `account`, of whom no more is known.
     fn anyone_of(account: AccountId) -> Self {
         let principal = format!("arn:aws:iam::{account}:root");
-        Self(Arc::new(Identity { account, principal, grants: Grants::Everything }))
+        Self(Arc::new(Identity { account, principal, expires: None, grants: Grants::Everything }))
     }
 }
 
@@ -158,7 +168,8 @@ impl Gate {
         Ok(credentials)
     }
 
-    /// What was verified while this is not cancelled is good until it is. For calls that go on for long.
+    /// What was verified while this is not cancelled is good until it is, or the credential expires. Every call that goes
+    /// on for long takes it before it is verified, and ends with it.
     pub(crate) fn validity(&self) -> CancellationToken {
         CancellationToken::clone(&self.0.validity.load())
     }
@@ -166,6 +177,14 @@ impl Gate {
     /// Whether requests must prove who sends them.
     pub(crate) fn verifies(&self) -> bool {
         self.0.keyring.load().is_some()
+    }
+
+    /// Whether the head alone names a key that can have signed the request; why not, if there is none. Cheap.
+    pub(crate) fn check_claim(&self, parts: &Parts) -> Result<(), Refusal> {
+        match &*self.0.keyring.load() {
+            Some(keyring) => sigv4::check_claim(keyring, parts),
+            None => Ok(()),
+        }
     }
 
     /// Establishes who sends a request of the Kinesis API, or why it is refused.
@@ -215,6 +234,16 @@ impl Gate {
     fn claimed(&self, key_id: Option<&str>) -> Verified {
         let claimed = key_id.and_then(|id| AccountId::new(id).ok());
         Verified::anyone_of(claimed.unwrap_or_else(|| self.0.account.clone()))
+    }
+
+    /// Establishes that a request is sent by someone of the broker's own account, who may see what concerns all. With no
+    /// credentials configured everyone may.
+    pub(crate) fn verify_operator(&self, headers: &HeaderMap, now: TimestampMs) -> Result<(), Refusal> {
+        if !self.verifies() || self.verify_basic(headers, now)?.account() == &self.0.account {
+            return Ok(());
+        }
+        let message = "this is for credentials of the broker's own account".to_owned();
+        Err(Refusal { code: Code::AccessDenied, message })
     }
 
     /// The region of the broker.

@@ -10,10 +10,10 @@
 //! Why pure: the rules are tested without a request. What it does not do: look anything up; conditions and the negated
 //! forms of AWS policies are refused when a policy is put.
 
-use super::resource_policy::ResourcePolicy;
+use super::resource_policy::{ResourcePolicy, Said};
 use super::{Grants, Verified};
 use serde::Deserialize;
-use tidemill_types::AccountId;
+use tidemill_types::{AccountId, ConsumerArn};
 
 /// What comes of a request for an action on a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,13 @@ pub(super) struct Pattern(String);
 impl Pattern {
     pub(super) fn new(text: &str) -> Self {
         Self(text.to_owned())
+    }
+    /// Of resources: as in the ARNs that requests name, the partition (`aws-cn`, …) does not count.
+    pub(super) fn of_resource(text: &str) -> Self {
+        match text.strip_prefix("arn:aws-").and_then(|rest| rest.split_once(':')) {
+            Some((_, rest)) => Self(format!("arn:aws:{rest}")),
+            None => Self::new(text),
+        }
     }
     pub(super) fn as_str(&self) -> &str {
         &self.0
@@ -148,39 +155,67 @@ pub(crate) fn decide(
     let own = caller.account() == owner;
     // a policy must not lock its owner out of mending it
     let policy = resource_policy.filter(|_| !(own && mends_policies(action)));
-    let said = policy.map(|text| match ResourcePolicy::parse(text) {
-        Ok(policy) => policy.said(caller, action, resource),
-        // was checked when it was put: what cannot be read gives nothing
-        Err(_) => super::resource_policy::Said {
-            verdict: Verdict::Denied,
-            names_caller: false,
-            knows_caller: false,
-        },
-    });
+    let said = policy.map(|text| said(text, caller, action, resource));
     if !own && !said.as_ref().is_some_and(|said| said.knows_caller) {
         return Decision::Hidden;
     }
     let by_policy = said.as_ref().map_or(Verdict::Silent, |said| said.verdict);
-    let because = |why: String| {
-        let who = caller.principal();
-        Decision::Denied(format!(
-            "User: {who} is not authorized to perform: {action} on resource: {resource} {why}"
-        ))
-    };
+    let because = |why: &str| denied(caller, action, resource, why);
     match (by_policy, identity_verdict(caller, action, resource)) {
-        (Verdict::Denied, _) => because("with an explicit deny in a resource-based policy".to_owned()),
-        (_, Verdict::Denied) => because("with an explicit deny in an identity-based policy".to_owned()),
+        (Verdict::Denied, _) => because(DENIED_BY_RESOURCE),
+        (_, Verdict::Denied) => because("with an explicit deny in an identity-based policy"),
         (Verdict::Allowed, Verdict::Allowed) => Decision::Allowed,
         (Verdict::Silent, Verdict::Allowed) if own => Decision::Allowed,
         (Verdict::Allowed, Verdict::Silent) if own && said.is_some_and(|said| said.names_caller) => {
             Decision::Allowed
         }
         (Verdict::Silent, Verdict::Allowed) => {
-            because(format!("because no resource-based policy allows the {action} action"))
+            because(&format!("because no resource-based policy allows the {action} action"))
         }
         (_, Verdict::Silent) => {
-            because(format!("because no identity-based policy allows the {action} action"))
+            because(&format!("because no identity-based policy allows the {action} action"))
         }
+    }
+}
+
+/// The same for a consumer. What the policy of its stream allows is not for consumers, but what it denies is denied there
+/// too.
+pub(crate) fn decide_for_consumer(
+    caller: &Verified,
+    action: &str,
+    consumer: &ConsumerArn,
+    policy: Option<&str>,
+    stream_policy: Option<&str>,
+) -> Decision {
+    let (resource, stream) = (consumer.to_string(), consumer.stream.to_string());
+    let owner = &consumer.stream.account;
+    let decision = decide(caller, action, &resource, owner, policy);
+    let mends = caller.account() == owner && mends_policies(action);
+    let taken = |text: &str| {
+        [&resource, &stream].iter().any(|named| said(text, caller, action, named).verdict == Verdict::Denied)
+    };
+    match stream_policy {
+        Some(text) if decision == Decision::Allowed && !mends && taken(text) => {
+            denied(caller, action, &resource, DENIED_BY_RESOURCE)
+        }
+        _ => decision,
+    }
+}
+
+const DENIED_BY_RESOURCE: &str = "with an explicit deny in a resource-based policy";
+
+fn denied(caller: &Verified, action: &str, resource: &str, why: &str) -> Decision {
+    let who = caller.principal();
+    Decision::Denied(format!(
+        "User: {who} is not authorized to perform: {action} on resource: {resource} {why}"
+    ))
+}
+
+/// What the text of a policy says to a request. It was checked when it was put: what cannot be read gives nothing.
+fn said(text: &str, caller: &Verified, action: &str, resource: &str) -> Said {
+    match ResourcePolicy::parse(text) {
+        Ok(policy) => policy.said(caller, action, resource),
+        Err(_) => Said { verdict: Verdict::Denied, names_caller: false, knows_caller: false },
     }
 }
 

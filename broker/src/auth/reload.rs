@@ -1,20 +1,20 @@
 //! Credentials change without a restart: the configuration file is read again when it changes, and on SIGHUP.
 //!
+//! A change is taken once it looks the same twice in a row, so that no half of a file is. A file that has lost all its
+//! credentials is taken on SIGHUP only: it is rather being written, or was cut off, than meant.
 //! A file that cannot be read, or has a mistake anywhere, changes nothing: it is told in the log, once for each change.
 //! Nor does one that says the same of access as before, so that other settings can change without ending calls.
 
 use super::{AccessSettings, Gate};
+use crate::config::{Looks, Stamp};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Reads the part of a configuration file that is about access.
 pub(crate) type ReadAccess = fn(&Path) -> crate::Result<AccessSettings>;
-
-/// What tells that a file was written: when, and how long it is.
-type Stamp = Option<(SystemTime, u64)>;
 
 /// Follows the file until the broker stops; `current` is what was read from it and put into force before.
 pub(crate) async fn follow(
@@ -26,30 +26,33 @@ pub(crate) async fn follow(
 ) {
     let mut asked = Asked::catch();
     // what was written between the start and now is read too
-    let mut seen = None;
+    let mut looks = Looks::default();
     loop {
-        let found = stamp(file.clone()).await;
-        if found != seen {
-            seen = found;
-            reread(&gate, &file, &mut current, read).await;
+        if looks.settled(stamp(file.clone()).await) {
+            reread(&gate, &file, &mut current, read, Cause::Changed).await;
         }
         tokio::select! {
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = asked.next() => seen = None,
+            () = asked.next() => reread(&gate, &file, &mut current, read, Cause::Asked).await,
         }
     }
 }
 
-async fn stamp(file: PathBuf) -> Stamp {
-    let look = move || {
-        let about = std::fs::metadata(file).ok()?;
-        Some((about.modified().ok()?, about.len()))
-    };
-    tokio::task::spawn_blocking(look).await.ok().flatten()
+/// Why the file is read again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It is not as it was.
+    Changed,
+    /// Someone said so.
+    Asked,
 }
 
-async fn reread(gate: &Gate, file: &Path, current: &mut AccessSettings, read: ReadAccess) {
+async fn stamp(file: PathBuf) -> Stamp {
+    tokio::task::spawn_blocking(move || Stamp::of(&file)).await.unwrap_or_default()
+}
+
+async fn reread(gate: &Gate, file: &Path, current: &mut AccessSettings, read: ReadAccess, cause: Cause) {
     let path = file.to_owned();
     let settings = match tokio::task::spawn_blocking(move || read(&path)).await {
         Ok(settings) => settings.map_err(|error| error.to_string()),
@@ -58,6 +61,11 @@ async fn reread(gate: &Gate, file: &Path, current: &mut AccessSettings, read: Re
     let replaced = settings.and_then(|settings| {
         if settings == *current {
             return Ok(None);
+        }
+        if settings.credentials.is_empty() && !current.credentials.is_empty() && cause == Cause::Changed {
+            return Err(
+                "no credentials are left in the file; if that is meant, say so with SIGHUP".to_owned()
+            );
         }
         let credentials = gate.replace(&settings)?;
         *current = settings;

@@ -132,7 +132,8 @@ impl Principal {
         if !known || name.is_empty() || name.contains(['*', '?']) {
             return Err(bad());
         }
-        Ok(if name == "root" { Self::Account(account) } else { Self::Arn(text.to_owned()) })
+        let arn = text.replacen(partition, "aws", 1);
+        Ok(if name == "root" { Self::Account(account) } else { Self::Arn(arn) })
     }
 }
 
@@ -189,7 +190,7 @@ fn statement(value: &Value) -> Result<Statement, String> {
         effect,
         principals: principals(fields.get("Principal"))?,
         actions: actions.iter().map(|text| Pattern::new(text)).collect(),
-        resources: resources.iter().map(|text| Pattern::new(text)).collect(),
+        resources: resources.iter().map(|text| Pattern::of_resource(text)).collect(),
     })
 }
 

@@ -8,7 +8,7 @@
 use super::error::{self, ApiError, Code, stream_not_found};
 use super::shape::{Address, ConsumerAddress, ResourceAddress};
 use super::{AwsState, Call};
-use crate::auth::{Decision, decide};
+use crate::auth::{Decision, decide, decide_for_consumer};
 use tidemill_engine::{ConsumerInfo, ErrorKind, Stream};
 use tidemill_types::{AccountId, ConsumerArn, ConsumerName, StreamArn, StreamKey, StreamName, TimestampMs};
 
@@ -116,6 +116,15 @@ impl ResourceAddress {
     }
 }
 
+/// What a decision means for a call; `hidden` is the answer to who must not know of the resource.
+fn settle(decision: Decision, hidden: impl FnOnce() -> ApiError) -> Result<()> {
+    match decision {
+        Decision::Allowed => Ok(()),
+        Decision::Denied(message) => Err(ApiError::new(Code::AccessDenied, message)),
+        Decision::Hidden => Err(hidden()),
+    }
+}
+
 impl Call {
     /// Whether the caller may do this to `resource`; if it must not know of it, `hidden` is the answer.
     fn permit(
@@ -125,11 +134,21 @@ impl Call {
         policy: Option<&str>,
         hidden: impl FnOnce() -> ApiError,
     ) -> Result<()> {
-        match decide(&self.caller, self.operation.action(), resource, owner, policy) {
-            Decision::Allowed => Ok(()),
-            Decision::Denied(message) => Err(ApiError::new(Code::AccessDenied, message)),
-            Decision::Hidden => Err(hidden()),
-        }
+        settle(decide(&self.caller, self.operation.action(), resource, owner, policy), hidden)
+    }
+
+    /// Whether the caller may do this to a consumer; neither the consumer nor its stream need to be there.
+    pub(crate) fn permit_consumer(
+        &self,
+        arn: &ConsumerArn,
+        info: Option<&ConsumerInfo>,
+        stream: Option<&Stream>,
+    ) -> Result<()> {
+        let policy = info.and_then(|info| info.policy.as_deref());
+        let of_stream = stream.and_then(|stream| stream.with_settings(|settings| settings.policy.clone()));
+        let action = self.operation.action();
+        let decision = decide_for_consumer(&self.caller, action, arn, policy, of_stream.as_deref());
+        settle(decision, || stream_not_found(&arn.stream.key()))
     }
 
     /// Whether the caller may do what concerns its account as a whole, and no one stream.
@@ -185,8 +204,7 @@ impl Call {
         let info = found.as_ref().ok().filter(|info| meant(info));
         let created_s = created_s.or_else(|| info.map(|info| info.created.seconds())).unwrap_or_default();
         let arn = ConsumerArn { stream: self.state.arn(&key), consumer: name.clone(), created_s };
-        let policy = info.and_then(|info| info.policy.as_deref());
-        self.permit(&arn.to_string(), &key.account, policy, || stream_not_found(&key))?;
+        self.permit_consumer(&arn, info, stream.as_ref().ok())?;
         match (stream, found) {
             (Ok(stream), Ok(info)) if meant(&info) => {
                 Ok(OpenedConsumer { arn, info, stream: Opened { key, stream } })

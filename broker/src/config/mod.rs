@@ -11,11 +11,13 @@ mod file;
 mod flags;
 mod keys;
 mod limits;
+mod stamp;
 mod tls;
 
 pub(crate) use credentials::read_access;
 pub use flags::Flags;
 pub(crate) use keys::follow_keys;
+pub(crate) use stamp::{Looks, Stamp};
 
 use crate::error::{Error, Result};
 use crate::server::{BrokerSettings, Exposure};

@@ -67,9 +67,17 @@ pub(super) fn compose(flags: TlsFlags, file: TlsFile) -> Result<Option<TlsSettin
     let chosen_by_flags = flags.mode.is_some() || flags.cert.is_some();
     let (mode, cert, key) =
         if chosen_by_flags { (flags.mode, flags.cert, flags.key) } else { (file.mode, file.cert, file.key) };
-    let required = flags.required || file.required.unwrap_or(false);
-    let listen = flags.listen.or(file.listen);
+    // who turns TLS off on the command line does so whatever the file says of it
+    let (file_required, file_listen) =
+        if flags.mode == Some(TlsMode::Off) { (None, None) } else { (file.required, file.listen) };
+    let required = flags.required || file_required.unwrap_or(false);
+    let listen = flags.listen.or(file_listen);
     let certificate = match (mode, cert, key) {
+        (Some(TlsMode::Off), None, None) if required || listen.is_some() => {
+            let message = "TLS is turned off and asked for at the same time: leave out either tls off, or what requires \
+                           TLS or has it spoken on a second address";
+            return Err(Error::usage(message));
+        }
         (Some(TlsMode::Off), None, None) => return Ok(None),
         (None, None, None) if !required && listen.is_none() => return Ok(None),
         (None, None, None) => {
@@ -137,6 +145,11 @@ mod tests {
             (&[], "cert = 'a'"),
             (&[], "key = 'a'"),
             (&[], "mode = 'local'\ncert = 'a'\nkey = 'b'"),
+            (&["--tls", "off", "--tls-required"], ""),
+            (&["--tls", "off", "--tls-listen", "127.0.0.1:0"], ""),
+            (&["--tls-required"], "mode = 'off'"),
+            (&[], "mode = 'off'\nrequired = true"),
+            (&[], "mode = 'off'\nlisten = '127.0.0.1:0'"),
             (&["--tls", "off", "--tls-cert", "x", "--tls-key", "y"], ""),
         ] {
             let error = compose(flags(args), file(text)).unwrap_err();

@@ -4,7 +4,8 @@
 //!  call ─► guard: health passes, others must be verified ─► method: Caller ─► permit(action, stream) ─► engine
 //! ```
 //!
-//! A call that goes on for long ends when the credentials change, so that what was taken away does not go on being used;
+//! A call that goes on for long ends when the credentials change or that of the caller expires, and asks again every
+//! [`PERMITTED_FOR`] whether it may, so that what was taken away does not go on being used;
 //! its client calls again, and is verified anew. What it does not do: decide. The rules are in `auth`, the same as those
 //! of the Kinesis API: a method is allowed to whoever may do the action of the same name there.
 
@@ -12,10 +13,15 @@ use crate::auth::{Decision, Gate, Verified, decide};
 use axum::extract::State;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::time::Duration;
 use tidemill_engine::{Engine, Stream};
 use tidemill_types::{StreamArn, StreamKey, StreamName};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
+
+/// What a caller was permitted is asked about again after so long.
+pub(super) const PERMITTED_FOR: Duration = Duration::from_secs(1);
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -30,8 +36,23 @@ pub(super) struct Access {
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) verified: Verified,
-    /// Ends when the credentials change.
-    pub(super) valid: CancellationToken,
+    /// Is cancelled when the credentials change.
+    valid: CancellationToken,
+    /// When the credential of the caller does.
+    expires_at: Option<Instant>,
+}
+
+impl Caller {
+    /// Waits until the caller would have to be verified anew.
+    pub(super) async fn ended(&self) {
+        match self.expires_at {
+            Some(end) => tokio::select! {
+                () = self.valid.cancelled() => {}
+                () = tokio::time::sleep_until(end) => {}
+            },
+            None => self.valid.cancelled().await,
+        }
+    }
 }
 
 /// Lets a call on to its service together with its [`Caller`], or refuses it.
@@ -43,8 +64,12 @@ pub(super) async fn guard(
     if !request.uri().path().starts_with(HEALTH) {
         // before the check: a change in between ends the call
         let valid = access.gate.validity();
-        match access.gate.verify_basic(request.headers(), access.engine.clock().now()) {
-            Ok(verified) => drop(request.extensions_mut().insert(Caller { verified, valid })),
+        let now = access.engine.clock().now();
+        match access.gate.verify_basic(request.headers(), now) {
+            Ok(verified) => {
+                let expires_at = verified.left(now).map(|left| Instant::now() + left);
+                request.extensions_mut().insert(Caller { verified, valid, expires_at });
+            }
             Err(refusal) => {
                 return Status::unauthenticated(refusal.message)
                     .into_http::<axum::body::Body>()

@@ -1,15 +1,21 @@
-//! The fork in the road: which front end a request is for, by its head alone.
+//! The fork in the road: which front end a request is for, by its head alone; and no front end for web pages that may not.
+//!
+//! A page of another machine is answered by the Kinesis front end only, which tells it so in its own manner.
 
+use crate::auth::{Gate, Sender};
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::time::Duration;
+use tonic::Status;
 use tower::ServiceExt;
 
 /// A plain HTTP request must be read and answered within this time.
 const REQUEST: Duration = Duration::from_secs(120);
+
+const FOREIGN: &str = "a broker without credentials serves web pages of its own machine only\n";
 
 /// The three front ends behind the one port.
 #[derive(Clone)]
@@ -17,16 +23,27 @@ pub(super) struct Front {
     pub(super) grpc: Router,
     pub(super) ops: Router,
     pub(super) aws: Router,
+    pub(super) gate: Gate,
 }
 
 impl Front {
     pub(super) async fn call(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let request = request.map(Body::new);
+        let foreign = Sender::of(request.headers(), self.gate.verifies()) == Sender::ForeignPage;
         if is_grpc(request.headers()) {
+            if foreign {
+                return Ok(Status::permission_denied(FOREIGN.trim_end()).into_http());
+            }
             return self.grpc.oneshot(request).await;
         }
         let path = request.uri().path();
-        let router = if path.starts_with("/health/") || path == "/metrics" { self.ops } else { self.aws };
+        let is_ops = path.starts_with("/health/") || path == "/metrics";
+        if is_ops && foreign {
+            let mut refused = Response::new(Body::from(FOREIGN));
+            *refused.status_mut() = StatusCode::FORBIDDEN;
+            return Ok(refused);
+        }
+        let router = if is_ops { self.ops } else { self.aws };
         match tokio::time::timeout(REQUEST, router.oneshot(request)).await {
             Ok(answer) => answer,
             Err(_) => {

@@ -102,7 +102,8 @@ impl Broker {
         let (grpc, health) = grpc::routes(&engine, &gate, &stopping).await;
         let front = Front {
             grpc,
-            ops: Ops::new(engine.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
+            ops: Ops::new(engine.clone(), gate.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
+            gate: gate.clone(),
             aws: aws::router(AwsState::guarded(engine.clone(), gate, settings.limits, stopping.clone())),
         };
         let door = Door { front, stopping: stopping.clone(), patience: Patience::default() };

@@ -24,6 +24,7 @@ fn caller(of: &str, statements: &[Statement]) -> Verified {
     Verified(Arc::new(Identity {
         account: account(of),
         principal: format!("arn:aws:iam::{of}:user/app"),
+        expires: None,
         grants: Grants::Statements(statements.into()),
     }))
 }
@@ -123,6 +124,42 @@ fn an_explicit_deny_wins_wherever_it_stands() {
     let told =
         message(ask(&all, "kinesis:PutRecord", STREAM, Some(&policy("Deny", "\"*\"", "kinesis:Put*"))));
     assert!(told.ends_with("with an explicit deny in a resource-based policy"), "{told}");
+}
+
+#[test]
+fn what_the_policy_of_a_stream_denies_is_denied_to_its_consumers_and_what_it_allows_is_not_theirs() {
+    let consumer: ConsumerArn = CONSUMER.parse().unwrap();
+    let (own, other) = (Verified::anyone_of(account(OWNER)), Verified::anyone_of(account(OTHER)));
+    let ask = |caller: &Verified, action: &str, policy: Option<&str>, of_stream: Option<&str>| {
+        decide_for_consumer(caller, action, &consumer, policy, of_stream)
+    };
+    let subscribe = "kinesis:SubscribeToShard";
+    let deny = policy("Deny", "\"*\"", "kinesis:Subscribe*");
+    let allow = policy("Allow", "\"*\"", "kinesis:*");
+    assert_eq!(ask(&own, subscribe, None, None), Decision::Allowed);
+    assert!(message(ask(&own, subscribe, None, Some(&deny))).contains(CONSUMER));
+    message(ask(&own, subscribe, None, Some(&deny.replace(STREAM, CONSUMER))));
+    assert_eq!(ask(&own, "kinesis:DescribeStreamConsumer", None, Some(&deny)), Decision::Allowed);
+    assert_eq!(ask(&other, subscribe, None, Some(&allow)), Decision::Hidden);
+    let of_consumer = allow.replace(STREAM, CONSUMER);
+    assert_eq!(ask(&other, subscribe, Some(&of_consumer), None), Decision::Allowed);
+    message(ask(&other, subscribe, Some(&of_consumer), Some(&deny)));
+    let nobody = policy("Deny", "\"*\"", "kinesis:*");
+    assert_eq!(ask(&own, "kinesis:PutResourcePolicy", None, Some(&nobody)), Decision::Allowed);
+}
+
+#[test]
+fn a_partition_does_not_count_wherever_it_is_named() {
+    let elsewhere = |text: &str| text.replace("arn:aws:", "arn:aws-cn:");
+    let of_resource = Pattern::of_resource(&elsewhere(STREAM));
+    assert_eq!(of_resource.as_str(), STREAM);
+    let allow = Statement { streams: vec![of_resource], ..statement(Effect::Allow, &["*"], &[]) };
+    assert_eq!(ask(&caller(OWNER, &[allow]), "kinesis:PutRecord", STREAM, None), Decision::Allowed);
+    let all = caller(OWNER, &[statement(Effect::Allow, &["*"], &["*"])]);
+    for principal in ["\"*\"", r#"{"AWS":"arn:aws-cn:iam::111111111111:user/app"}"#] {
+        let denied = elsewhere(&policy("Deny", principal, "kinesis:PutRecord"));
+        message(ask(&all, "kinesis:PutRecord", STREAM, Some(&denied)));
+    }
 }
 
 #[test]

@@ -46,6 +46,12 @@ fn unrecognized() -> Refusal {
     Refusal { code: Code::UnrecognizedClient, message }
 }
 
+/// That the request says of its signature what has to be said, and names a known key.
+pub(super) fn check_claim(keyring: &Keyring, parts: &Parts) -> Result<(), Refusal> {
+    let claim = Claim::of(parts)?;
+    keyring.get(&claim.key_id).map(|_| ()).ok_or_else(unrecognized)
+}
+
 /// The credential that the request is signed with.
 pub(super) fn verify<'k>(
     keyring: &'k Keyring,

@@ -41,6 +41,11 @@ fn configuration(writer_secret: &str) -> String {
         secret_access_key = 'other secret'
         account = '222222222222'
         policies = ['all']
+        [[credentials]]
+        access_key_id = 'SHORT'
+        secret_access_key = 'short secret'
+        expires = 2024-01-02T03:04:07Z
+        policies = ['all']
         [[policies]]
         name = 'all'
         statements = [{{ effect = 'allow', actions = ['kinesis:*'], streams = ['*'] }}]
@@ -279,11 +284,71 @@ async fn credentials_change_while_the_broker_runs() {
     let renewed = Some(("WRITER", "odd secret"));
     running.until(async || running.ask(renewed, "DescribeStreamSummary", SUMMARY).await.0 == 200).await;
 
-    // with none left it is shut, not open
+    // a file without any is taken on that word only; with none left it is shut, not open
     write(&running.file, "");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(running.ask(renewed, "DescribeStreamSummary", SUMMARY).await.0, 200);
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
     running.until(async || running.ask(renewed, "DescribeStreamSummary", SUMMARY).await.0 == 400).await;
     let (_, told) = running.ask(None, "ListStreams", "{}").await;
     assert!(told.contains("MissingAuthenticationToken"), "{told}");
+    running.broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn native_calls_end_with_the_credential_that_they_were_made_with() {
+    let running = Running::start().await;
+    assert_eq!(running.ask(WRITER, "CreateStream", NEW).await.0, 200);
+    let endpoint = running.endpoint().credentials("SHORT", "short secret").unwrap();
+    let channel = Channel::connect(&endpoint).await.unwrap();
+    let request = ReadRequest {
+        stream: "s".to_owned(),
+        position: Some(Position::from(tidemill_types::Position::TrimHorizon)),
+        ..ReadRequest::default()
+    };
+    let mut pages = channel.data().read(request).await.unwrap().into_inner();
+    let mut answers = channel.data().append(tokio_stream::pending()).await.unwrap().into_inner();
+    let reading = async {
+        while pages.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    let both = async { tokio::join!(reading, answers.message()) };
+    let (reading, appending) = tokio::time::timeout(Duration::from_secs(4), both).await.unwrap();
+    for ended in [reading.unwrap_err(), appending.unwrap_err()].map(Error::from) {
+        assert_eq!(ended.kind(), ErrorKind::Unavailable);
+        assert!(ended.message().contains("expired"), "{ended}");
+    }
+    running.broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn metrics_are_for_credentials_of_the_brokers_own_account_and_tell_of_failed_logins() {
+    let running = Running::start().await;
+    let get = async |path: &str, who: Option<(&str, &str)>| {
+        let mut request = Request::get(format!("{}{path}", running.broker.endpoint()));
+        if let Some((id, secret)) = who {
+            let basic = base64_simd::STANDARD.encode_to_string(format!("{id}:{secret}"));
+            request = request.header("authorization", format!("Basic {basic}"));
+        }
+        let reply = send(request.body(Full::default()).unwrap()).await;
+        (reply.status().as_u16(), String::from_utf8(reply.into_body().to_vec()).unwrap())
+    };
+    running.ask(Some(("NOBODY", "wrong")), "MergeShards", "{}").await;
+    running.ask(None, "Fly", "{}").await;
+    for (who, status) in
+        [(None, 401), (Some(("WRITER", "wrong")), 401), (OTHER, 403), (READER, 200), (WRITER, 200)]
+    {
+        assert_eq!(get("/metrics", who).await.0, status, "{who:?}");
+        assert_eq!(get("/health/ready", who).await.0, 200, "{who:?}");
+        assert_eq!(get("/health/live", who).await.0, 200, "{who:?}");
+    }
+    let (_, page) = get("/metrics", WRITER).await;
+    for labels in
+        [r#"operation="MergeShards",result="UnrecognizedClientException""#, r#"operation="none",result="#]
+    {
+        assert!(page.contains(&format!("tidemill_kinesis_requests_total{{{labels}")), "{labels}: {page}");
+    }
+    assert!(!page.contains("Fly"), "names that callers make up are no labels");
     running.broker.shutdown().await.unwrap();
 }
 

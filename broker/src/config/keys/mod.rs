@@ -44,6 +44,13 @@ pub(super) struct KeyFile {
     disabled: bool,
 }
 
+impl KeyFile {
+    /// Whether the section holds the key itself.
+    pub(super) fn holds_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
 /// The keys, those in files as they can be read now. A mistake in the section is bad usage.
 pub(super) fn compose(keys: &[KeyFile]) -> Result<Vec<WrappingKey>> {
     keys.iter().map(wrapping_key).collect()

@@ -1,39 +1,25 @@
 //! Keys change without a restart: the configuration and the key files are looked at, and read again when one changes.
 //!
+//! A change is taken once it looks the same twice in a row, so that no half of a file is; keys never all go by an edit, as
+//! a file without any is rather being written, or was cut off, than meant.
 //! A configuration that cannot be read, or has a mistake, changes nothing: it is told in the log, once for each change.
 
 use super::read;
+use crate::config::stamp::{Looks, Stamp};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tidemill_engine::KeyRing;
 use tokio_util::sync::CancellationToken;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What tells that a file was changed: when it was written, how long it is, who may read it.
-#[derive(PartialEq, Eq, Clone, Copy)]
-struct Stamp(SystemTime, u64, u32);
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let about = std::fs::metadata(path).ok()?;
-    Some(Stamp(about.modified().ok()?, about.len(), mode(&about)))
-}
-
-#[cfg(unix)]
-fn mode(about: &std::fs::Metadata) -> u32 {
-    std::os::unix::fs::PermissionsExt::mode(&about.permissions())
-}
-
-#[cfg(not(unix))]
-fn mode(_: &std::fs::Metadata) -> u32 {
-    0
-}
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What was looked at last.
 #[derive(Default)]
 struct Seen {
-    config: Option<Stamp>,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    looks: Looks<Vec<Stamp>>,
+    files: Vec<PathBuf>,
+    /// How many keys were read last.
+    keys: usize,
 }
 
 /// Follows the files until the broker stops.
@@ -55,23 +41,24 @@ pub(crate) async fn follow_keys(keys: KeyRing, config: PathBuf, stopping: Cancel
 
 /// Reads the keys again if a file is not as it was.
 fn look(keys: &KeyRing, config: &Path, seen: &mut Seen) {
-    let now = stamp(config);
-    if now == seen.config && seen.files.iter().all(|(path, known)| stamp(path) == *known) {
+    // stamped before they are read: what is written meanwhile shows as another change
+    let stamps = std::iter::once(config).chain(seen.files.iter().map(PathBuf::as_path)).map(Stamp::of);
+    if !seen.looks.settled(stamps.collect()) {
         return;
     }
-    // stamped before they are read: what is written meanwhile shows as another change
-    seen.config = now;
-    seen.files.iter_mut().for_each(|(path, known)| *known = stamp(path));
     let shown = config.display();
     let read = read(config).map_err(|error| error.to_string());
     let replaced = read.and_then(|(found, files)| {
-        let stamped = |path: PathBuf| {
-            seen.files.iter().find(|(known, _)| *known == path).cloned().unwrap_or((path, None))
-        };
-        let files: Vec<_> = files.into_iter().map(stamped).collect();
-        seen.files = files;
         let count = found.len();
-        keys.replace(found).map(|()| count).map_err(|error| error.to_string())
+        if count == 0 && seen.keys > 0 {
+            return Err(
+                "no keys are left in the file; disable them there, or restart if that is meant".to_owned()
+            );
+        }
+        seen.files = files;
+        keys.replace(found).map_err(|error| error.to_string())?;
+        seen.keys = count;
+        Ok(count)
     });
     match replaced {
         Ok(count) => tracing::info!(file = %shown, keys = count, "keys are in force"),
@@ -86,12 +73,13 @@ mod tests {
     use tidemill_engine::ErrorKind;
 
     #[test]
-    fn a_key_is_in_force_as_soon_as_its_file_is_there_and_gone_with_the_section() {
+    fn a_key_is_in_force_as_soon_as_its_file_is_there_and_gone_with_its_section() {
         let dir = tempfile::tempdir().unwrap();
         let (config, key) = (dir.path().join("tidemill.toml"), dir.path().join("a.key"));
         let (ring, mut seen) = (KeyRing::default(), Seen::default());
         let mut check = || {
-            look(&ring, &config, &mut seen);
+            // a changed section can name other files, which are then looked at too
+            (0..4).for_each(|_| look(&ring, &config, &mut seen));
             ring.check("alias/a").map_err(|error| error.kind())
         };
         assert_eq!(check(), Err(ErrorKind::KeyNotFound), "no configuration yet");
@@ -106,6 +94,8 @@ mod tests {
         std::fs::write(&config, "[[keys]]\nid = 'alias/a'\n").unwrap();
         assert_eq!(check(), Ok(()), "a mistake changes nothing");
         std::fs::write(&config, "").unwrap();
+        assert_eq!(check(), Ok(()), "an empty file changes nothing");
+        std::fs::write(&config, "[[keys]]\nid = 'alias/b'\ndisabled = true\n").unwrap();
         assert_eq!(check(), Err(ErrorKind::KeyNotFound));
     }
 }

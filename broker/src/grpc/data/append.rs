@@ -8,7 +8,7 @@
 //! so that one call holds a bounded amount however it is used; when it is used up nothing is read from the connection,
 //! and HTTP/2 holds the sender back. A batch that fails is an answer; only a broken request stream ends the call.
 
-use super::super::access::{Access, Caller};
+use super::super::access::{Access, Caller, PERMITTED_FOR};
 use super::super::{credentials_changed, going_away, told};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -21,6 +21,7 @@ use tidemill_proto::v1::{self, AppendRequest, AppendResponse};
 use tidemill_proto::{Error, ErrorKind};
 use tidemill_types::{Frame, ShardId, ShardMapVersion};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -64,10 +65,16 @@ pub(super) async fn serve(
     }
 }
 
+/// A stream that the caller may write to.
+struct Permitted {
+    stream: Stream,
+    until: Instant,
+}
+
 struct Intake {
     access: Access,
     caller: Caller,
-    streams: HashMap<Arc<str>, Stream>,
+    streams: HashMap<Arc<str>, Permitted>,
     room: Arc<Semaphore>,
 }
 
@@ -82,7 +89,7 @@ impl Intake {
             let request = tokio::select! {
                 biased;
                 () = stopping.cancelled() => return Err(going_away().into()),
-                () = self.caller.valid.cancelled() => return Err(credentials_changed().into()),
+                () = self.caller.ended() => return Err(credentials_changed().into()),
                 () = accepted.closed() => return Ok(()),
                 next = requests.message() => match next? {
                     Some(request) => request,
@@ -134,18 +141,20 @@ impl Intake {
         stream.submit(shard, version, frame).await.map_err(|e| told(&e))
     }
 
-    /// The stream of that name, if the caller may write to it; found anew once it was deleted.
+    /// The stream of that name, if the caller may write to it; found anew once it was deleted, and every now and then, as
+    /// what the caller may can change.
     fn stream(&mut self, name: &Arc<str>) -> Result<&Stream, Error> {
-        let known = self.streams.get(name).is_some_and(|stream| !stream.is_deleted());
-        if !known {
+        let now = Instant::now();
+        let known = self.streams.get(name);
+        if known.is_none_or(|known| known.stream.is_deleted() || known.until <= now) {
             self.streams.remove(name);
             let stream = self.access.open(&self.caller, "kinesis:PutRecords", name)?;
             if self.streams.len() >= STREAMS_MAX {
                 self.streams.clear();
             }
-            self.streams.insert(Arc::clone(name), stream);
+            self.streams.insert(Arc::clone(name), Permitted { stream, until: now + PERMITTED_FOR });
         }
-        Ok(self.streams.get(name).expect("it was there or has been put there"))
+        Ok(&self.streams.get(name).expect("it was there or has been put there").stream)
     }
 }
 

@@ -41,7 +41,7 @@ impl Data for DataService {
         let (caller, request) = Access::caller(request)?;
         let reader = read::Reader::open(&self.access, &caller, request).await?;
         let (answers, stream) = mpsc::channel(read::ANSWERS_WAITING_MAX);
-        tokio::spawn(reader.serve(answers, self.stopping.clone(), caller.valid));
+        tokio::spawn(reader.serve(answers, self.stopping.clone(), self.access.clone(), caller));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

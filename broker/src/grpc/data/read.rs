@@ -3,7 +3,7 @@
 //! The first answer comes at once, with the shard and whatever is there. Then pages follow as fast as the reader takes
 //! them: two wait here, the rest stays on disk. When nothing comes an empty answer tells that the call is alive.
 
-use super::super::access::{Access, Caller};
+use super::super::access::{Access, Caller, PERMITTED_FOR};
 use super::super::{HEARTBEAT, credentials_changed, going_away, told};
 use bytes::{Bytes, BytesMut};
 use tidemill_engine::{FramePage, Stream};
@@ -18,6 +18,7 @@ use tonic::Status;
 
 /// Pages that wait for the connection.
 pub(super) const ANSWERS_WAITING_MAX: usize = 2;
+const ACTION: &str = "kinesis:GetRecords";
 const PAGE_BYTES_DEFAULT: usize = 1 << 20;
 
 type Answers = mpsc::Sender<std::result::Result<ReadResponse, Status>>;
@@ -32,6 +33,7 @@ enum Until {
 
 /// A read call whose position is known to be right.
 pub(super) struct Reader {
+    name: String,
     stream: Stream,
     shard: Shard,
     from: SequenceIndex,
@@ -47,7 +49,7 @@ impl Reader {
     ) -> std::result::Result<Self, Status> {
         let id = ShardId::new(request.shard).map_err(Error::from)?;
         let position = Position::try_from(required(request.position, "position")?)?;
-        let stream = access.open(caller, "kinesis:GetRecords", &request.stream)?;
+        let stream = access.open(caller, ACTION, &request.stream)?;
         let from = stream.resolve(id, position).await.map_err(|e| told(&e))?;
         let shard = stream.shards().into_iter().find(|shard| shard.id == id).ok_or_else(|| {
             Error::new(tidemill_proto::ErrorKind::NotFound, format!("Stream {} has no {id}.", request.stream))
@@ -61,20 +63,37 @@ impl Reader {
             0 => PAGE_BYTES_DEFAULT,
             bytes => bytes.min(FRAME_BYTES_MAX),
         };
-        Ok(Self { stream, shard, from, until, page_bytes })
+        Ok(Self { name: request.stream, stream, shard, from, until, page_bytes })
     }
 
-    /// Sends pages until the end: the reader's, the broker's, or that of the credentials.
-    pub(super) async fn serve(self, answers: Answers, stopping: CancellationToken, valid: CancellationToken) {
+    /// Sends pages until the end: the reader's, the broker's, or that of the credentials or of the permission.
+    pub(super) async fn serve(
+        self,
+        answers: Answers,
+        stopping: CancellationToken,
+        access: Access,
+        caller: Caller,
+    ) {
         let ended = tokio::select! {
-            ended = self.send_pages(&answers) => ended,
+            ended = self.send_pages(&answers) => ended.map_err(Status::from),
             () = answers.closed() => return,
-            () = stopping.cancelled() => Err(going_away()),
-            () = valid.cancelled() => Err(credentials_changed()),
+            () = stopping.cancelled() => Err(going_away().into()),
+            () = caller.ended() => Err(credentials_changed().into()),
+            refused = self.refused(&access, &caller) => Err(refused),
         };
-        if let Err(error) = ended {
+        if let Err(status) = ended {
             // a reader that has gone in this moment needs no status
-            let _ = answers.send(Err(error.into())).await;
+            let _ = answers.send(Err(status)).await;
+        }
+    }
+
+    /// Waits until the caller may no longer read; says why.
+    async fn refused(&self, access: &Access, caller: &Caller) -> Status {
+        loop {
+            tokio::time::sleep(PERMITTED_FOR).await;
+            if let Err(status) = access.permit(caller, ACTION, &self.name) {
+                return status;
+            }
         }
     }
 

@@ -33,7 +33,9 @@ async fn speaking(
 ) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let front = Front { grpc: Router::new(), ops: Router::new(), aws };
+    let settings = BrokerSettings::default();
+    let gate = Gate::open(settings.account, settings.region);
+    let front = Front { grpc: Router::new(), ops: Router::new(), aws, gate };
     let stopping = CancellationToken::new();
     let door = Door { front, stopping: stopping.clone(), patience };
     let listeners = Listeners::new(vec![(listener, speaks)]);
