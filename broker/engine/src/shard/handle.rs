@@ -253,15 +253,17 @@ impl ShardHandle {
         let (metrics, standing) = (Arc::clone(&self.metrics), Arc::clone(&self.standing));
         let large = self.large.note(frame.bytes().len());
         self.log.append(frame, move |result| {
+            // settled before the answer, which another append may follow at once
+            let stored = result.as_ref().ok().filter(|appended| !appended.duplicate);
+            if let (Some(large), Some(appended)) = (large, stored) {
+                large.stored(appended.first.plus(u64::from(appended.count)));
+            }
+            if let (Some(held), Some(_)) = (held, stored) {
+                held.count(shared.clock().monotonic_us());
+            }
             let answer = match result {
                 Ok(appended) => {
                     if !appended.duplicate {
-                        if let Some(large) = large {
-                            large.stored(appended.first.plus(u64::from(appended.count)));
-                        }
-                        if let Some(held) = held {
-                            held.count(shared.clock().monotonic_us());
-                        }
                         metrics.records_in.increment(u64::from(appended.count));
                         metrics.bytes_in.increment(bytes);
                     }

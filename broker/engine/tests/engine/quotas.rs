@@ -9,6 +9,7 @@ use tidemill_engine::{
     Engine, Error, ErrorKind, Quota, Settings, Stream, StreamMode, StreamSettings, StreamSpec, StreamUpdate,
 };
 use tidemill_types::{Clock, ManualClock, PartitionKey, Record, SequenceIndex};
+use tokio::runtime::Builder;
 
 struct Limited {
     _dir: TempDir,
@@ -56,23 +57,70 @@ async fn a_put_beyond_the_quota_is_stored_in_part_and_the_rest_is_told_to_come_a
 }
 
 #[tokio::test]
-async fn a_batch_passes_whole_or_not_at_all() {
+async fn a_batch_passes_whole_or_not_at_all_and_a_stored_one_costs_nothing_when_it_is_repeated() {
     let limited = limited(Quota { write_records_per_s: Some(3), ..Quota::default() }).await;
     let submit = async |data: &[&str], number| {
         let version = limited.stream.map().version();
         limited.stream.submit(shard(0), version, frame(data, 7, number)).await?.await
     };
-    submit(&["a", "b"], 1).await.unwrap();
-    assert_throttled(&submit(&["c", "d"], 2).await.unwrap_err());
-    submit(&["e"], 3).await.unwrap();
-    limited.clock.advance_ms(1000);
-    submit(&["f", "g", "h", "i"], 4).await.expect("larger than a second of it: alone it passes");
-    limited.clock.advance_ms(1000);
-    assert_throttled(&submit(&["c", "d", "x"], 2).await.unwrap_err());
-    limited.clock.advance_ms(334);
-    submit(&["c", "d", "x"], 2).await.unwrap();
+    let first = submit(&["a", "b"], 1).await.unwrap();
+    for _ in 0..10 {
+        let again = submit(&["a", "b"], 1).await.unwrap();
+        assert!(again.duplicate && again.first == first.first);
+    }
+    submit(&["c", "d", "e"], 2).await.expect("less than a second is owed");
+    assert_throttled(&submit(&["f"], 3).await.unwrap_err());
+    assert!(submit(&["a", "b"], 1).await.unwrap().duplicate, "its first outcome, also when nothing passes");
+    limited.clock.advance_ms(500);
+    assert_throttled(&submit(&["f"], 3).await.unwrap_err());
+    limited.clock.advance_ms(200);
+    submit(&["f"], 3).await.unwrap();
     let page = limited.stream.read(shard(0), SequenceIndex::ZERO, 1 << 20).await.unwrap();
-    assert_eq!(texts(&page).concat(), "abefghicdx");
+    assert_eq!(texts(&page).concat(), "abcdef");
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_a_second_passes_beside_small_puts_that_never_end() {
+    let limited = limited(Quota { write_records_per_s: Some(10), ..Quota::default() }).await;
+    let large: Vec<&str> = vec!["x"; 20];
+    let mut tried = 0;
+    loop {
+        while limited.stream.put(vec![record("k", "small")]).await[0].is_ok() {}
+        limited.clock.advance_ms(50);
+        tried += 1;
+        let version = limited.stream.map().version();
+        match limited.stream.submit(shard(0), version, frame(&large, 7, 1)).await {
+            Ok(pending) => {
+                pending.await.unwrap();
+                break;
+            }
+            Err(error) => assert_throttled(&error),
+        }
+        assert!(tried < 10, "it starves");
+    }
+    assert_throttled(limited.stream.put(vec![record("k", "small")]).await[0].as_ref().unwrap_err());
+}
+
+#[test]
+fn reads_at_the_same_time_share_one_quota() {
+    // reads wait for the one thread that may block, until the test lets go of it
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let limited = limited(Quota { read_bytes_per_s: Some(1 << 20), ..Quota::default() }).await;
+        limited.stream.put(vec![sized(1000)]).await[0].as_ref().unwrap();
+        let read = || limited.stream.read(shard(0), SequenceIndex::ZERO, 2 << 20);
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || held.recv());
+        let second = async {
+            let second = read().await;
+            drop(let_go);
+            second
+        };
+        let (first, second) = tokio::join!(read(), second);
+        assert_eq!(first.unwrap().frames.len(), 1);
+        assert_throttled(&second.unwrap_err());
+        assert_eq!(read().await.unwrap().frames.len(), 1, "it was a small page after all");
+    });
 }
 
 #[tokio::test]
