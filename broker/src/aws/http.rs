@@ -11,12 +11,14 @@
 use super::codec::Encoding;
 use super::error::{ApiError, Code};
 use super::operation::{self, Answer, Target};
-use super::{AwsState, Call, body, eventstream};
+use super::{AwsState, Call, body, eventstream, reply};
+use crate::auth::Sender;
+use crate::server::Cut;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode};
 use std::time::Duration;
 
 /// How long an operation may take. An append past it may or may not have happened.
@@ -32,7 +34,8 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 /// A request in, a reply out; no request goes unanswered.
 pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let body = body::read(&parts.headers, body, state.budget()).await;
+    let known = || state.gate().check_claim(&parts).map_err(ApiError::from);
+    let body = body::read(&parts.headers, body, state.budget(), known).await;
     let sender = Sender::of(&parts.headers, state.gate().verifies());
     let mut reply = match body {
         Ok(_) if sender == Sender::ForeignPage => not_authorized(),
@@ -40,7 +43,11 @@ pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> R
             return preflight(&parts.headers);
         }
         Ok(body) => answer(state, &parts, body.as_ref()).await,
-        Err(error) => unread(&parts.headers, &error),
+        Err(error) => {
+            let target = target_of(&parts.headers);
+            count(&target, error.code().name());
+            unread(&parts.headers, &error)
+        }
     };
     let headers = reply.headers_mut();
     if sender == Sender::Page {
@@ -50,36 +57,7 @@ pub(crate) async fn handle(State(state): State<AwsState>, request: Request) -> R
     headers.insert(REQUEST_ID, ascii(&uuid::Uuid::new_v4().to_string()));
     let id = base64_simd::STANDARD.encode_to_string(rand::random::<[u8; 72]>());
     headers.insert(EXTENDED_REQUEST_ID, ascii(&id));
-    reply
-}
-
-/// What sent a request. As long as signatures are not verified, any page that a browser on this machine shows could
-/// drive the broker; so only pages served from this machine may. Once they are, a page that knows no key can do nothing,
-/// and all origins are alike, as with AWS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sender {
-    /// No page: browsers name the origin of each request across origins, and of each that is no plain read.
-    Program,
-    /// A page that may: served from this machine, or any, if it has to sign what it sends.
-    Page,
-    /// Any other page, or one that does not say where it is from.
-    ForeignPage,
-}
-
-impl Sender {
-    fn of(headers: &HeaderMap, verifies: bool) -> Self {
-        if !headers.contains_key(header::ORIGIN) {
-            return Self::Program;
-        }
-        let local = headers.get_all(header::ORIGIN).iter().all(is_local);
-        if local || verifies { Self::Page } else { Self::ForeignPage }
-    }
-}
-
-fn is_local(origin: &HeaderValue) -> bool {
-    let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
-    let page = origin.as_ref().filter(|origin| origin.scheme().is_some());
-    page.and_then(Uri::host).is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"))
+    reply::watched(reply, parts.extensions.get())
 }
 
 /// A header value of text that this program made.
@@ -88,8 +66,7 @@ fn ascii(text: &str) -> HeaderValue {
 }
 
 async fn answer(state: AwsState, parts: &Parts, body: &[u8]) -> Response<Body> {
-    let target = parts.headers.get("x-amz-target").map(|value| value.to_str().unwrap_or_default());
-    let target = Target::parse(target);
+    let target = target_of(&parts.headers);
     let media_type = media_type(&parts.headers);
     let encoding = Encoding::from_media_type(media_type);
     match (&parts.method, encoding) {
@@ -98,10 +75,12 @@ async fn answer(state: AwsState, parts: &Parts, body: &[u8]) -> Response<Body> {
                 Target::Known(_) => Code::Serialization,
                 _ => Code::UnknownOperation,
             };
+            count(&target, code.name());
             failure(encoding.unwrap_or(Encoding::Cbor), &ApiError::bare(code))
         }
         (&Method::POST, Some(encoding)) => {
-            let result = perform(&state, parts, target, encoding, body).await;
+            let result = perform(&state, parts, &target, encoding, body).await;
+            count(&target, result.as_ref().map_or_else(|error| error.code().name(), |_| "ok"));
             let reply = result.and_then(|answer| success(&state, parts, encoding, answer));
             reply.unwrap_or_else(|error| failure(encoding, &error))
         }
@@ -114,16 +93,18 @@ async fn answer(state: AwsState, parts: &Parts, body: &[u8]) -> Response<Body> {
 async fn perform(
     state: &AwsState,
     parts: &Parts,
-    target: Target,
+    target: &Target,
     encoding: Encoding,
     body: &[u8],
 ) -> Result<Answer, ApiError> {
     let tree = encoding.decode(body)?;
-    let Target::Known(operation) = target else {
+    let Target::Known(operation) = *target else {
         return Err(ApiError::bare(Code::UnknownOperation));
     };
+    // before the check: a change in between is not missed
+    let valid = state.gate().validity();
     let caller = state.gate().verify(parts, body, state.now())?;
-    let call = Call { state: state.clone(), caller, operation };
+    let call = Call { state: state.clone(), caller, valid, operation };
     let acting = operation::act(operation, call, tree, encoding);
     let late = |_| {
         let message = format!(
@@ -133,11 +114,21 @@ async fn perform(
         );
         ApiError::new(Code::InternalFailure, message)
     };
-    let result = tokio::time::timeout(ACTION_DEADLINE, acting).await.map_err(late).flatten();
-    let told = result.as_ref().map_or_else(|error| error.code().name(), |_| "ok");
-    metrics::counter!("tidemill_kinesis_requests_total", "operation" => operation.name(), "result" => told)
+    tokio::time::timeout(ACTION_DEADLINE, acting).await.map_err(late).flatten()
+}
+
+fn target_of(headers: &HeaderMap) -> Target {
+    Target::parse(headers.get("x-amz-target").map(|value| value.to_str().unwrap_or_default()))
+}
+
+/// Counts an answer. Names are those of the model and of exceptions, so there are not many of them.
+fn count(target: &Target, result: &'static str) {
+    let operation = match target {
+        Target::Known(operation) => operation.name(),
+        _ => "none",
+    };
+    metrics::counter!("tidemill_kinesis_requests_total", "operation" => operation, "result" => result)
         .increment(1);
-    result
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -165,7 +156,8 @@ fn success(
 ) -> Result<Response<Body>, ApiError> {
     let (content_type, body) = match answer {
         Answer::Whole(reply) => {
-            (encoding.content_type(), state.budget().reply(reply, parts.extensions.get())?)
+            let unread = parts.extensions.get().map_or(0, Cut::unread);
+            (encoding.content_type(), Body::from(state.budget().charge(reply, unread)?))
         }
         Answer::Events(body) => (eventstream::CONTENT_TYPE, body),
     };

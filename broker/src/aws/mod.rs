@@ -31,6 +31,7 @@ mod listing;
 mod operation;
 mod policies;
 mod records;
+mod reply;
 mod room;
 mod settings;
 mod shape;
@@ -52,7 +53,7 @@ use axum::Router;
 use body::Budget;
 use iterator::Tokens;
 use std::sync::Arc;
-use subscribe::Seats;
+use subscribe::{EventRoom, Seats};
 use tidemill_engine::Engine;
 use tidemill_types::{AccountId, Region, StreamArn, StreamKey, TimestampMs};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,7 @@ struct Inner {
     budget: Budget,
     limits: Limits,
     seats: Seats,
+    event_room: EventRoom,
     /// Ends subscriptions.
     stopping: CancellationToken,
 }
@@ -87,8 +89,8 @@ impl AwsState {
     ) -> Self {
         let tokens = Tokens::new(engine.secret());
         let limits = Limits::new(limits, Arc::clone(engine.clock()));
-        let (budget, seats) = (Budget::default(), Seats::default());
-        Self(Arc::new(Inner { engine, gate, tokens, budget, limits, seats, stopping }))
+        let (budget, seats, event_room) = (Budget::default(), Seats::default(), EventRoom::default());
+        Self(Arc::new(Inner { engine, gate, tokens, budget, limits, seats, event_room, stopping }))
     }
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
@@ -111,6 +113,9 @@ impl AwsState {
     pub(crate) fn seats(&self) -> &Seats {
         &self.0.seats
     }
+    pub(crate) fn event_room(&self) -> &EventRoom {
+        &self.0.event_room
+    }
     pub(crate) fn stopping(&self) -> &CancellationToken {
         &self.0.stopping
     }
@@ -128,6 +133,8 @@ pub(crate) struct Call {
     pub(crate) state: AwsState,
     /// Who calls. Handlers authorize by it; none can be called without it.
     pub(crate) caller: Verified,
+    /// Is cancelled when the credentials change: then the caller has to be verified anew.
+    pub(crate) valid: CancellationToken,
     /// What it asks for, which is what it must be allowed to do.
     pub(crate) operation: Operation,
 }

@@ -4,6 +4,7 @@
 //! nothing of what it asked for, is given up; see [`Patience`]. What it does not do: look inside a request.
 
 use super::front::Front;
+use super::line::Cut;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -25,7 +26,7 @@ const FRAME_BYTES: u32 = 256 << 10;
 /// What one HTTP/2 stream may have waiting to be sent.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// Calls at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 4096;
+const STREAMS_MAX: u32 = 1024;
 /// Calls that a peer may take back before the broker has looked at them; with more the connection ends.
 const EARLY_RESETS_MAX: usize = 32;
 /// Calls that the broker may have to break off for a peer's mistakes; with more the connection ends.
@@ -81,26 +82,6 @@ pub(super) enum Speaks {
     ClearText,
     Both(TlsAcceptor),
     Tls(TlsAcceptor),
-}
-
-/// Ends the connection that a request came by, and with it all that waits to be sent there. A part of each request's
-/// extensions.
-#[derive(Clone)]
-pub(crate) struct Cut(CancellationToken);
-
-impl Cut {
-    pub(crate) fn new() -> Self {
-        Self(CancellationToken::new())
-    }
-    /// Whether it was told to end.
-    #[cfg(test)]
-    pub(crate) fn is_made(&self) -> bool {
-        self.0.is_cancelled()
-    }
-    /// Ends it now.
-    pub(crate) fn now(&self) {
-        self.0.cancel();
-    }
 }
 
 /// Ends the connection once what was sent has not been acknowledged, or could not be sent, for so long.
@@ -189,6 +170,7 @@ where
     let builder = builder(&patience);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let first_request = tokio::time::sleep(patience.first_request);
+    let mut turns = tokio::time::interval(patience.stalled);
     tokio::pin!(connection, first_request);
     let (mut draining, mut waited) = (false, false);
     loop {
@@ -199,9 +181,12 @@ where
                 }
                 return;
             }
-            () = cut.0.cancelled() => {
-                tracing::debug!("cut a connection whose peer does not take its reply");
-                return;
+            () = cut.made() => return,
+            _ = turns.tick() => {
+                if cut.turn() {
+                    tracing::debug!("cut a connection whose peer does not take its replies");
+                    return;
+                }
             }
             () = stopping.cancelled(), if !draining => {
                 connection.as_mut().graceful_shutdown();

@@ -14,9 +14,10 @@
 mod accept;
 mod connection;
 mod front;
+mod line;
 mod settings;
 
-pub(crate) use connection::Cut;
+pub(crate) use line::{Cut, Place};
 pub use settings::{BrokerSettings, Exposure};
 
 use crate::auth::{self, Gate};

@@ -2,41 +2,46 @@
 //!
 //! ```text
 //!  initial-response ─► event, event, … ─┬─ five minutes, or the broker stops ─► end
-//!                       (an empty one   ├─ end of a closed shard: an event that names its children ─► end
-//!                       after 5 s       └─ seat taken, consumer or stream gone, a failed read: exception ─► end
-//!                       without records)
+//!                       (an empty one   ├─ credentials changed or expired, no longer permitted ─► end
+//!                       after 5 s       ├─ end of a closed shard: an event that names its children ─► end
+//!                       without         └─ seat taken, consumer or stream gone, a failed read: exception ─► end
+//!                       records)
 //! ```
 //!
-//! A reader that does not read holds one page and two frames, no longer than its five minutes, and delays nobody else.
+//! Nothing is read before the reader asks for it, see `outlet`: one that does not read delays nobody else. A page and the
+//! event made of it count against a room of their own, until the event was sent.
+//! Where the caller may no longer read, the stream ends without an error: its reader subscribes again, and is then told.
 //! Payloads are JSON whatever the request was encoded in.
 
+use super::outlet::{Outlet, outlet};
 use super::seats::Seat;
+use crate::aws::Call;
 use crate::aws::codec::Encoding;
 use crate::aws::error::{self, ApiError, Code};
 use crate::aws::eventstream;
 use crate::aws::shape::{ChildShard, SubscribeToShardEvent};
-use crate::aws::{AwsState, body::Budget};
 use axum::body::Body;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::Duration;
-use tidemill_engine::{ReadRecord, Stream, Subscription};
+use tidemill_engine::{ConsumerInfo, ReadRecord, Stream, Subscription};
 use tidemill_types::{ConsumerArn, Frame, SequenceIndex, SequenceNumber, Shard, StreamKey, TimestampMs};
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 /// How long a subscription lasts (Kinesis).
 const LIFE: Duration = Duration::from_secs(300);
 /// Without records an empty event follows after so long.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// What the caller was permitted is asked about again after so long.
+const PERMITTED_FOR: Duration = Duration::from_secs(1);
 /// Frames that are fetched at a time, and about the size of an event on the wire. A larger frame or record comes alone.
 const EVENT_BYTES_MAX: usize = 1 << 20;
-/// Frames that wait for the connection.
-const FRAMES_WAITING_MAX: usize = 1;
+/// A frame that is under way at the end may take so long.
+const GRACE: Duration = Duration::from_secs(1);
+/// What a byte of a page takes until it is sent: itself, and again in base64 as payload and as frame.
+const ROOM_FACTOR: usize = 4;
 /// What a record takes on the wire besides its data and key.
 const RECORD_OVERHEAD_BYTES: usize = 192;
 
@@ -50,7 +55,8 @@ pub(super) struct Subject {
 
 /// What is being followed, and how far it was sent.
 pub(super) struct Feed {
-    state: AwsState,
+    call: Call,
+    permitted_until: Instant,
     subject: Subject,
     subscription: Subscription,
     seat: Seat,
@@ -82,6 +88,8 @@ struct Page {
     millis_behind: u64,
     /// The children, if the shard ends with this page.
     children: Option<Vec<Shard>>,
+    /// What it and the event made of it take.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Page {
@@ -109,17 +117,20 @@ impl Page {
 
 impl Feed {
     pub(super) fn new(
-        state: AwsState,
+        call: Call,
         subject: Subject,
         subscription: Subscription,
         from: SequenceIndex,
         seat: Seat,
     ) -> Self {
-        let page = Page { frames: VecDeque::new(), next: from, end: from, millis_behind: 0, children: None };
-        let stopping = state.stopping().clone();
-        let ends_at = Instant::now() + LIFE;
+        let (frames, next, end) = (VecDeque::new(), from, from);
+        let page = Page { frames, next, end, millis_behind: 0, children: None, room: None };
+        let stopping = call.state.stopping().clone();
+        let left = call.caller.left(call.state.now()).unwrap_or(LIFE);
+        let ends_at = Instant::now() + left.min(LIFE);
         Self {
-            state,
+            permitted_until: Instant::now() + PERMITTED_FOR,
+            call,
             subject,
             subscription,
             seat,
@@ -133,24 +144,31 @@ impl Feed {
 
     /// The body of the reply. Dropping it ends the subscription.
     pub(super) fn into_body(self) -> Body {
-        let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
-        tokio::spawn(self.serve(sender));
-        Body::from_stream(ReceiverStream::new(frames).map(Ok::<_, Infallible>))
+        let (outlet, body) = outlet(self.call.state.event_room().clone());
+        tokio::spawn(self.serve(outlet));
+        body
     }
 
-    /// Sends frames until the end, the reader's or that of its time: nothing is held longer for one who does not read.
-    async fn serve(mut self, frames: mpsc::Sender<Bytes>) {
-        let ends_at = self.ends_at;
+    /// Sends frames until the end: the reader's, that of its time or of its credentials.
+    async fn serve(mut self, outlet: Outlet) {
+        let (ends_at, valid) = (self.ends_at, self.call.valid.clone());
         let sending = async {
-            while let Some(frame) = self.frame().await {
-                if tokio::time::timeout_at(ends_at, frames.send(frame)).await.is_err() {
+            while outlet.asked().await.is_ok() {
+                let Some(frame) = self.frame().await else { return };
+                if outlet.put(frame).await.is_err() {
                     return;
                 }
             }
         };
         tokio::select! {
             () = sending => {}
-            () = frames.closed() => {}
+            () = outlet.closed() => {}
+            () = async {
+                valid.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            } => {}
+            // where the reader does ask, `event` has told the end by then
+            () = tokio::time::sleep_until(ends_at + GRACE) => {}
         }
     }
 
@@ -165,7 +183,7 @@ impl Feed {
             Phase::Placing | Phase::Following => {}
         }
         let event = self.event().await.transpose()?;
-        let frame = event.and_then(|event| framed(&event, self.state.budget()));
+        let frame = event.map(|event| framed(&event));
         Some(frame.unwrap_or_else(|error| {
             self.phase = Phase::Ended;
             exception(&error)
@@ -174,11 +192,13 @@ impl Feed {
 
     async fn event(&mut self) -> Result<Option<SubscribeToShardEvent>, ApiError> {
         if self.page.frames.is_empty() && self.page.children.is_none() {
+            self.page.room = None;
             let idle = if self.phase == Phase::Placing { Duration::ZERO } else { HEARTBEAT };
             let page = tokio::select! {
                 biased;
                 () = self.seat.ousted() => return Err(seat_taken(&self.subject)),
                 () = self.stopping.cancelled() => return Ok(None),
+                () = self.call.valid.cancelled() => return Ok(None),
                 () = tokio::time::sleep_until(self.ends_at) => return Ok(None),
                 page = self.subscription.next_or_idle(EVENT_BYTES_MAX, idle) => page,
             };
@@ -187,21 +207,40 @@ impl Feed {
             let Some(page) = page.map_err(|e| error::of_shard(&e, shard, &self.subject.key))? else {
                 return Ok(None);
             };
+            let bytes = page.frames.iter().map(|frame| frame.bytes().len()).sum::<usize>() * ROOM_FACTOR;
+            let room = tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return Ok(None),
+                () = tokio::time::sleep_until(self.ends_at) => return Ok(None),
+                room = self.call.state.event_room().take(bytes) => room,
+            };
             self.page = Page {
                 frames: page.frames.into_iter().zip(page.encrypted).collect(),
                 next: page.from,
                 end: page.next,
                 millis_behind: page.millis_behind,
                 children: page.end,
+                room: Some(room),
             };
         }
-        self.subject.check_consumer()?;
+        let consumer = self.subject.consumer()?;
+        if self.call.valid.is_cancelled() {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        if now >= self.permitted_until {
+            let (arn, stream) = (&self.subject.consumer, &self.subject.stream);
+            if self.call.permit_consumer(arn, Some(&consumer), Some(stream)).is_err() {
+                return Ok(None);
+            }
+            self.permitted_until = now + PERMITTED_FOR;
+        }
         Ok(Some(self.next_event()))
     }
 
     fn next_event(&mut self) -> SubscribeToShardEvent {
         let records = self.page.take(&self.subject.shard);
-        let now = self.state.now();
+        let now = self.call.state.now();
         if records.is_empty() && self.page.children.is_some() {
             self.phase = Phase::Ended;
             let children = self.page.children.take().unwrap_or_default();
@@ -232,15 +271,14 @@ impl Feed {
 }
 
 impl Subject {
-    /// That the consumer is still registered, and no other of its name.
-    fn check_consumer(&self) -> Result<(), ApiError> {
-        let found = self.stream.consumer(&self.consumer.consumer);
-        let same = found.is_ok_and(|info| info.created.seconds() == self.consumer.created_s);
-        if same && !self.stream.is_deleted() {
-            return Ok(());
-        }
-        let message = format!("Consumer {} was deregistered.", self.consumer);
-        Err(ApiError::new(Code::ResourceNotFound, message))
+    /// The consumer, if it is still registered, and no other of its name.
+    fn consumer(&self) -> Result<ConsumerInfo, ApiError> {
+        let found = self.stream.consumer(&self.consumer.consumer).ok();
+        let same = found.filter(|info| info.created.seconds() == self.consumer.created_s);
+        same.filter(|_| !self.stream.is_deleted()).ok_or_else(|| {
+            let message = format!("Consumer {} was deregistered.", self.consumer);
+            ApiError::new(Code::ResourceNotFound, message)
+        })
     }
 }
 
@@ -251,10 +289,9 @@ pub(super) fn seat_taken(subject: &Subject) -> ApiError {
     ApiError::new(Code::ResourceInUse, message)
 }
 
-/// An event as a frame that counts against the budget until it was sent.
-fn framed(event: &SubscribeToShardEvent, budget: &Budget) -> Result<Bytes, ApiError> {
+fn framed(event: &SubscribeToShardEvent) -> Bytes {
     let payload = Encoding::Json.encode(event);
-    budget.charge(eventstream::event("SubscribeToShardEvent", &payload))
+    eventstream::event("SubscribeToShardEvent", &payload).into()
 }
 
 /// The model of the stream has no exception for what AWS calls common errors: those are internal failures there.

@@ -4,8 +4,10 @@
 //! within the stream, see `feed`. Who may follow at one time is kept in `seats`.
 
 mod feed;
+mod outlet;
 mod seats;
 
+pub(crate) use outlet::EventRoom;
 pub(crate) use seats::Seats;
 
 use super::Call;
@@ -44,7 +46,7 @@ pub(crate) async fn subscribe_to_shard(call: Call, input: SubscribeToShardInput)
                 ApiError::new(Code::LimitExceeded, message)
             }
         })?;
-    Ok(Feed::new(call.state, subject, subscription, from, seat).into_body())
+    Ok(Feed::new(call, subject, subscription, from, seat).into_body())
 }
 
 /// The shard that is meant, of the consumer's stream.
