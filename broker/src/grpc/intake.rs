@@ -148,9 +148,8 @@ impl Watched {
             return false;
         }
         let patience = self.patience;
-        let (_, sleep) = self
-            .waiting
-            .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(patience))));
+        let (_, sleep) =
+            self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(patience))));
         sleep.as_mut().poll(cx).is_ready()
     }
 }
@@ -223,7 +222,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn messages_pass_whole_however_they_are_cut_and_may_be_waited_for() {
         let room = IntakeRoom::default();
-        let sent = [message(0), message(3), message(200_000), message(0), message(70_000), message(1)].concat();
+        let sent =
+            [message(0), message(3), message(200_000), message(0), message(70_000), message(1)].concat();
         for size in [1000, 4096, 100_000, 1 << 20] {
             let pieces = sent.chunks(size).map(<[u8]>::to_vec).collect();
             let mut body = watched(pieces, Duration::from_millis(1), &room);
@@ -238,7 +238,8 @@ mod tests {
     async fn a_message_that_stops_short_or_comes_by_drops_ends_the_call_and_gives_its_room_back() {
         let room = IntakeRoom::default();
         let large = message(12 << 20);
-        let (short, drops) = (large[..1 << 20].to_vec(), large[..2000].chunks(1).map(<[u8]>::to_vec).collect());
+        let (short, drops) =
+            (large[..1 << 20].to_vec(), large[..2000].chunks(1).map(<[u8]>::to_vec).collect());
         for (pieces, every) in [(vec![short], Duration::ZERO), (drops, Duration::from_secs(1))] {
             let mut body = watched(pieces, every, &room);
             let began = Instant::now();

@@ -1,12 +1,16 @@
 //! Records in and out, as frames.
 
 mod append;
+mod pages;
 mod read;
 
 use super::access::Access;
+use pages::PageRoom;
+use std::pin::Pin;
 use tidemill_proto::v1::data_server::Data;
 use tidemill_proto::v1::{AppendRequest, AppendResponse, ReadRequest, ReadResponse};
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,18 +18,19 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) struct DataService {
     access: Access,
     stopping: CancellationToken,
+    room: PageRoom,
 }
 
 impl DataService {
     pub(super) fn new(access: Access, stopping: CancellationToken) -> Self {
-        Self { access, stopping }
+        Self { access, stopping, room: PageRoom::default() }
     }
 }
 
 #[tonic::async_trait]
 impl Data for DataService {
     type AppendStream = ReceiverStream<Result<AppendResponse, Status>>;
-    type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
+    type ReadStream = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
 
     async fn append(
         &self,
@@ -40,8 +45,8 @@ impl Data for DataService {
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let (caller, request) = Access::caller(request)?;
         let reader = read::Reader::open(&self.access, &caller, request).await?;
-        let (answers, stream) = mpsc::channel(read::ANSWERS_WAITING_MAX);
-        tokio::spawn(reader.serve(answers, self.stopping.clone(), self.access.clone(), caller));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let (pages, answers) = pages::pages(self.room.clone());
+        tokio::spawn(reader.serve(pages, self.stopping.clone(), self.access.clone(), caller));
+        Ok(Response::new(Box::pin(answers)))
     }
 }

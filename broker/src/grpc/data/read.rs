@@ -5,6 +5,7 @@
 
 use super::super::access::{Access, Caller, PERMITTED_FOR};
 use super::super::{HEARTBEAT, credentials_changed, going_away, told};
+use super::pages::Pages;
 use bytes::{Bytes, BytesMut};
 use tidemill_engine::{FramePage, Stream};
 use tidemill_proto::convert::required;
@@ -12,16 +13,11 @@ use tidemill_proto::v1::{ReadRequest, ReadResponse};
 use tidemill_proto::{Error, Result};
 use tidemill_types::limits::FRAME_BYTES_MAX;
 use tidemill_types::{Frame, Position, SequenceIndex, Shard, ShardId};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// Pages that wait for the connection.
-pub(super) const ANSWERS_WAITING_MAX: usize = 2;
 const ACTION: &str = "kinesis:GetRecords";
 const PAGE_BYTES_DEFAULT: usize = 1 << 20;
-
-type Answers = mpsc::Sender<std::result::Result<ReadResponse, Status>>;
 
 /// Where a call ends.
 enum Until {
@@ -69,21 +65,21 @@ impl Reader {
     /// Sends pages until the end: the reader's, the broker's, or that of the credentials or of the permission.
     pub(super) async fn serve(
         self,
-        answers: Answers,
+        pages: Pages,
         stopping: CancellationToken,
         access: Access,
         caller: Caller,
     ) {
         let ended = tokio::select! {
-            ended = self.send_pages(&answers) => ended.map_err(Status::from),
-            () = answers.closed() => return,
+            ended = self.send_pages(&pages) => ended.map_err(Status::from),
+            () = pages.closed() => return,
+            () = pages.taken_back() => return,
             () = stopping.cancelled() => Err(going_away().into()),
             () = caller.ended() => Err(credentials_changed().into()),
             refused = self.refused(&access, &caller) => Err(refused),
         };
         if let Err(status) = ended {
-            // a reader that has gone in this moment needs no status
-            let _ = answers.send(Err(status)).await;
+            pages.end(status).await;
         }
     }
 
@@ -97,13 +93,13 @@ impl Reader {
         }
     }
 
-    async fn send_pages(&self, answers: &Answers) -> Result<()> {
+    async fn send_pages(&self, pages: &Pages) -> Result<()> {
         let id = self.shard.id;
         let page = self.stream.read(id, self.from, self.page_bytes).await.map_err(|e| told(&e))?;
         let mut next = page.next;
         let mut more = self.wants_more(&page);
         let first = ReadResponse { shard: Some((&self.shard).into()), ..to_wire(page) };
-        if answers.send(Ok(first)).await.is_err() || !more {
+        if pages.send(first).await.is_err() || !more {
             return Ok(());
         }
         let mut subscription = self.stream.subscribe(id, next).map_err(|e| told(&e))?;
@@ -115,7 +111,7 @@ impl Reader {
             debug_assert!(page.next >= next, "a subscription never goes back");
             next = page.next;
             more = self.wants_more(&page);
-            if answers.send(Ok(to_wire(page))).await.is_err() {
+            if pages.send(to_wire(page)).await.is_err() {
                 return Ok(());
             }
         }
