@@ -5,6 +5,7 @@ use super::address::{Opened, OpenedConsumer};
 use super::error::{self, ApiError, stream_not_found};
 use super::iterator::{ConsumerPageToken, TokenError};
 use super::listing::{cut, page_size};
+use super::room::see_through;
 use super::shape::{
     Consumer, ConsumerInput, DescribeStreamConsumerOutput, ListStreamConsumersInput,
     ListStreamConsumersOutput, Nothing, RegisterStreamConsumerInput, RegisterStreamConsumerOutput,
@@ -41,9 +42,10 @@ pub(crate) async fn register_stream_consumer(
     let name = ConsumerName::new(input.name.as_deref().unwrap_or_default())?;
     let opened = input.stream.open(&call)?;
     let tags = input.tags.unwrap_or_default();
-    let _room = call.room_for_consumer(&opened, &name)?;
-    let registered = call.state.engine().register_consumer(&opened.key, &name, tags).await;
-    let info = registered.map_err(|error| error::of_control(&error))?;
+    let room = call.room_for_consumer(&opened, &name)?;
+    let (engine, key) = (call.state.engine().clone(), opened.key.clone());
+    let registering = async move { engine.register_consumer(&key, &name, tags).await };
+    let info = see_through(room, None, registering).await?;
     Ok(RegisterStreamConsumerOutput(described(&call.state.arn(&opened.key), &info)))
 }
 

@@ -3,12 +3,13 @@
 use super::Call;
 use super::address::Opened;
 use super::error::{self, ApiError};
+use super::room::see_through;
 use super::shape::{
     EncryptionInput, MonitoringInput, MonitoringOutput, Nothing, RetentionInput, UpdateDistributionInput,
     UpdateMaxRecordSizeInput, UpdateStreamModeInput, UpdateStreamWarmThroughputInput,
     UpdateStreamWarmThroughputOutput, WarmThroughput, distribution,
 };
-use crate::limits::Change;
+use crate::limits::{Change, Room, Turn};
 use tidemill_engine::{MetricSet, StreamMode, StreamUpdate, Updated};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -21,6 +22,17 @@ pub(super) async fn update(call: &Call, opened: &Opened, update: StreamUpdate) -
 async fn change(call: &Call, opened: &Opened, update: StreamUpdate) -> Result<Updated> {
     let updated = call.state.engine().update_stream(&opened.key, update).await;
     updated.map_err(|error| error::of_control(&error))
+}
+
+/// A change that is bounded.
+async fn counted(
+    call: &Call,
+    opened: &Opened,
+    (room, turn): (Option<Option<Room>>, Option<Turn>),
+    update: StreamUpdate,
+) -> Result<Nothing> {
+    let (engine, key) = (call.state.engine().clone(), opened.key.clone());
+    see_through(room, turn, async move { engine.update_stream(&key, update).await }).await.map(|_| Nothing)
 }
 
 /// A number that validation found to be positive, or zero.
@@ -42,12 +54,8 @@ pub(crate) async fn update_mode(call: Call, input: UpdateStreamModeInput) -> Res
     let opened = input.stream.open(&call)?;
     let mode = input.mode.map_or(StreamMode::default(), |details| details.mode());
     let warm_mibps = warm_mibps(input.warm_throughput);
-    let leave = call.leave_to_switch(&opened, mode)?;
-    update(&call, &opened, StreamUpdate::Mode { mode, warm_mibps }).await?;
-    if let Some((_room, turn)) = leave {
-        turn.happened();
-    }
-    Ok(Nothing)
+    let (room, turn) = call.leave_to_switch(&opened, mode)?.unzip();
+    counted(&call, &opened, (room, turn), StreamUpdate::Mode { mode, warm_mibps }).await
 }
 
 /// Warm throughput beside a mode: none and zero are the same.
@@ -105,18 +113,14 @@ pub(crate) async fn start_encryption(call: Call, input: EncryptionInput) -> Resu
     let opened = input.stream.open(&call)?;
     let key_id = key_id(input)?;
     let turn = call.leave_to_change(&opened, Change::Encryption)?;
-    update(&call, &opened, StreamUpdate::Encrypt { key_id }).await?;
-    turn.happened();
-    Ok(Nothing)
+    counted(&call, &opened, (None, Some(turn)), StreamUpdate::Encrypt { key_id }).await
 }
 
 pub(crate) async fn stop_encryption(call: Call, input: EncryptionInput) -> Result<Nothing> {
     let opened = input.stream.open(&call)?;
     let key_id = key_id(input)?;
     let turn = call.leave_to_change(&opened, Change::Encryption)?;
-    update(&call, &opened, StreamUpdate::StopEncryption { key_id }).await?;
-    turn.happened();
-    Ok(Nothing)
+    counted(&call, &opened, (None, Some(turn)), StreamUpdate::StopEncryption { key_id }).await
 }
 
 /// The key; the type beside it must be KMS.

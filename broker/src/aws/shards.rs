@@ -5,6 +5,7 @@ use super::address::Opened;
 use super::error::{self, ApiError, stream_not_found};
 use super::iterator::{ShardPageToken, TokenError};
 use super::listing::{self, ShardFilter, cut, page_size};
+use super::room::see_through;
 use super::shape::{
     ListShardsInput, ListShardsOutput, MergeShardsInput, Nothing, ShardFilterInput, SplitShardInput,
     UpdateShardCountInput, UpdateShardCountOutput,
@@ -109,9 +110,9 @@ pub(crate) async fn split_shard(call: Call, input: SplitShardInput) -> Result<No
     })?;
     let opened = input.stream.open(&call)?;
     let shard = parse_shard(input.shard.as_deref().unwrap_or_default(), &opened.key)?;
-    let _room = call.room_for_shards(&opened.key.account, 1)?;
-    let split = call.state.engine().split_shard(&opened.key, shard, at).await;
-    split.map(|()| Nothing).map_err(|error| error::of_control(&error))
+    let room = call.room_to_split(&opened, shard, at)?;
+    let (engine, key) = (call.state.engine().clone(), opened.key.clone());
+    see_through(room, None, async move { engine.split_shard(&key, shard, at).await }).await.map(|()| Nothing)
 }
 
 pub(crate) async fn merge_shards(call: Call, input: MergeShardsInput) -> Result<Nothing> {
@@ -128,9 +129,8 @@ pub(crate) async fn update_shard_count(
 ) -> Result<UpdateShardCountOutput> {
     let opened = input.stream.open(&call)?;
     let target = input.target.and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
-    let (_room, turn) = call.leave_to_scale(&opened, target)?;
-    let scaled = call.state.engine().scale_stream(&opened.key, target).await;
-    let scaled = scaled.map_err(|error| error::of_control(&error))?;
-    turn.happened();
+    let (room, turn) = call.leave_to_scale(&opened, target)?.unzip();
+    let (engine, key) = (call.state.engine().clone(), opened.key.clone());
+    let scaled = see_through(room, turn, async move { engine.scale_stream(&key, target).await }).await?;
     Ok(UpdateShardCountOutput { arn: call.state.arn(&opened.key), scaled })
 }

@@ -4,6 +4,7 @@ use super::address::Opened;
 use super::error::{self, ApiError};
 use super::iterator::{StreamPageToken, TokenError};
 use super::listing::{self, ShardFilter, cut, page_size};
+use super::room::see_through;
 use super::settings::warm_mibps;
 use super::shape::{
     CreateStreamInput, DeleteStreamInput, DescribeStreamInput, DescribeStreamOutput,
@@ -33,9 +34,9 @@ pub(crate) async fn create_stream(call: Call, input: CreateStreamInput) -> Resul
     let name = StreamName::new(input.name.as_deref().unwrap_or_default())?;
     let key = call.permit_new(name)?;
     let spec = asked(input)?;
-    let _room = call.room_for_stream(&key, &spec)?;
-    let made = call.state.engine().create_stream(&key, spec).await;
-    made.map(|_| Nothing).map_err(|error| error::of_control(&error))
+    let room = call.room_for_stream(&key, &spec)?;
+    let engine = call.state.engine().clone();
+    see_through(room, None, async move { engine.create_stream(&key, spec).await }).await.map(|_| Nothing)
 }
 
 /// What a new stream is to be like.

@@ -2,6 +2,7 @@
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use tidemill_types::MonotonicMs;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -27,23 +28,23 @@ impl Change {
 }
 
 /// When each of them happened, oldest first.
-#[derive(Default)]
-pub(super) struct Changes(Mutex<HashMap<String, VecDeque<MonotonicMs>>>);
+#[derive(Clone, Default)]
+pub(super) struct Changes(Arc<Mutex<HashMap<String, VecDeque<MonotonicMs>>>>);
 
 /// Leave for one change.
 #[must_use]
-pub(crate) struct Turn<'a> {
-    of: Option<(&'a Changes, String, MonotonicMs)>,
+pub(crate) struct Turn {
+    of: Option<(Changes, String, MonotonicMs)>,
 }
 
-impl Turn<'_> {
+impl Turn {
     /// The change has happened, so it counts.
     pub(crate) fn happened(mut self) {
         self.of = None;
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         let Some((changes, name, at)) = self.of.take() else { return };
         let mut past = changes.0.lock();
@@ -59,7 +60,7 @@ impl Drop for Turn<'_> {
 
 impl Changes {
     /// Leave for one more of that name, or how many there may be.
-    pub(super) fn take(&self, name: String, per_day: Option<u32>, now: MonotonicMs) -> Result<Turn<'_>, u32> {
+    pub(super) fn take(&self, name: String, per_day: Option<u32>, now: MonotonicMs) -> Result<Turn, u32> {
         let Some(per_day) = per_day else { return Ok(Turn { of: None }) };
         let mut past = self.0.lock();
         if past.len() >= REMEMBERED_MAX && !past.contains_key(&name) {
@@ -73,7 +74,7 @@ impl Changes {
             return Err(per_day);
         }
         times.push_back(now);
-        Ok(Turn { of: Some((self, name, now)) })
+        Ok(Turn { of: Some((self.clone(), name, now)) })
     }
 }
 

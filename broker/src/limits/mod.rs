@@ -38,7 +38,7 @@ pub struct ShardLimits {
 /// What one stream may have, and how often it may change. None: no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Registered consumers.
+    /// Registered consumers, where fewer than the engine takes in any case.
     pub consumers: Option<u32>,
     /// How many times more, or fewer, open shards one UpdateShardCount may leave.
     pub scale_factor: Option<u32>,
@@ -115,7 +115,8 @@ impl LimitSettings {
                 subscriptions_per_s: Some(1),
             },
             stream: StreamLimits {
-                consumers: Some(20),
+                // as many as the engine takes, which depends on the commitment of the account
+                consumers: None,
                 scale_factor: Some(2),
                 shard_count_updates_per_day: Some(10),
                 mode_changes_per_day: Some(2),
@@ -218,7 +219,7 @@ impl Limits {
         region: &str,
         more: u32,
         open: impl FnOnce() -> u32,
-    ) -> Result<Room<'_>> {
+    ) -> Result<Room> {
         let limit = self.settings.account.shards;
         self.rooms.take(format!("shards/{account}"), more, limit, open).map_err(|full| {
             let message = format!(
@@ -239,7 +240,7 @@ impl Limits {
         account: &AccountId,
         region: &str,
         present: impl FnOnce() -> u32,
-    ) -> Result<Room<'_>> {
+    ) -> Result<Room> {
         let limit = self.settings.account.on_demand_streams;
         self.rooms.take(format!("on-demand/{account}"), 1, limit, present).map_err(|full| {
             let message = format!(
@@ -252,7 +253,7 @@ impl Limits {
     }
 
     /// Room for one more consumer of the stream, of which there are `present`.
-    pub(crate) fn consumer(&self, stream: &StreamKey, present: impl FnOnce() -> u32) -> Result<Room<'_>> {
+    pub(crate) fn consumer(&self, stream: &StreamKey, present: impl FnOnce() -> u32) -> Result<Room> {
         let StreamKey { account, name } = stream;
         let limit = self.settings.stream.consumers;
         self.rooms.take(format!("consumers/{account}/{name}"), 1, limit, present).map_err(|full| {
@@ -265,7 +266,7 @@ impl Limits {
     }
 
     /// Leave to change the stream once more. Confirm it when the change has happened; it is given back otherwise.
-    pub(crate) fn change(&self, stream: &StreamKey, change: Change) -> Result<Turn<'_>> {
+    pub(crate) fn change(&self, stream: &StreamKey, change: Change) -> Result<Turn> {
         let StreamKey { account, name } = stream;
         let settings = &self.settings.stream;
         let per_day = match change {

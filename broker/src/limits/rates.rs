@@ -3,15 +3,37 @@
 //! The number is the moment at which the bucket will be full again. A call puts it off by its share of a second; if that
 //! leaves more than a second to wait, the call is refused and nothing changes. So a second's worth may come at once.
 
+//! A bucket that was not asked of for a second is full, and is forgotten: those asked of lie in a generation that lasts a
+//! second, and are dropped as one with the generation after. A generation that grows too large ends early.
+
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
 const SECOND_US: u64 = 1_000_000;
-/// Buckets that are not full, at most. Beyond, who has none is refused: those who fill the table do so within a second.
+/// Buckets of one generation, at most.
 const BUCKETS_MAX: usize = 16_384;
 
 #[derive(Default)]
-pub(super) struct Rates(Mutex<HashMap<String, u64>>);
+pub(super) struct Rates(Mutex<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    begun_us: u64,
+    /// When each will be full again.
+    recent: HashMap<String, u64>,
+    before: HashMap<String, u64>,
+}
+
+impl Generations {
+    fn bucket(&mut self, name: String, now_us: u64) -> &mut u64 {
+        if now_us.saturating_sub(self.begun_us) >= SECOND_US || self.recent.len() >= BUCKETS_MAX {
+            self.before = std::mem::take(&mut self.recent);
+            self.begun_us = now_us;
+        }
+        let before = &mut self.before;
+        self.recent.entry(name).or_insert_with_key(|name| before.remove(name).unwrap_or(now_us))
+    }
+}
 
 impl Rates {
     /// Whether one more of that name may come now, in microseconds of a monotonic clock; then it is counted.
@@ -19,18 +41,12 @@ impl Rates {
         if per_s == 0 {
             return false;
         }
-        let mut full_at = self.0.lock();
-        if full_at.len() >= BUCKETS_MAX && !full_at.contains_key(&name) {
-            full_at.retain(|_, at| *at > now_us);
-            if full_at.len() >= BUCKETS_MAX {
-                return false;
-            }
-        }
-        let at = full_at.entry(name).or_insert(now_us);
-        let next = (*at).max(now_us) + SECOND_US / u64::from(per_s);
+        let mut generations = self.0.lock();
+        let full_at = generations.bucket(name, now_us);
+        let next = (*full_at).max(now_us) + SECOND_US / u64::from(per_s);
         let is_admitted = next - now_us <= SECOND_US;
         if is_admitted {
-            *at = next;
+            *full_at = next;
         }
         is_admitted
     }
@@ -63,14 +79,27 @@ mod tests {
     }
 
     #[test]
-    fn names_that_come_and_go_leave_nothing_behind() {
+    fn names_that_come_and_go_leave_nothing_behind_and_shut_nobody_out() {
         let rates = Rates::default();
-        for name in 0..3 * BUCKETS_MAX as u64 {
-            assert!(rates.admit(name.to_string(), 1000, name * 1000));
+        for name in 0..5 * BUCKETS_MAX as u64 {
+            assert!(rates.admit(format!("x{name}"), 1, 7), "all at once");
         }
-        assert!(rates.0.lock().len() <= BUCKETS_MAX);
-        let at_once = (0..3 * BUCKETS_MAX as u64).filter(|name| rates.admit(format!("x{name}"), 1, 1 << 40));
-        assert_eq!(at_once.count(), BUCKETS_MAX);
-        assert!(rates.0.lock().len() <= BUCKETS_MAX);
+        let count = || {
+            let generations = rates.0.lock();
+            generations.recent.len() + generations.before.len()
+        };
+        assert!(count() <= 2 * BUCKETS_MAX);
+        for second in 1..3 {
+            assert!(rates.admit("y".into(), 1, 7 + second * SECOND_US));
+        }
+        assert_eq!(count(), 1, "those of the first second are gone");
+    }
+
+    #[test]
+    fn a_generation_that_ends_takes_no_calls_back() {
+        let rates = Rates::default();
+        let come = |now_us| rates.admit("a".into(), 2, now_us);
+        assert_eq!([900_000, 900_000, 900_000].map(come), [true, true, false]);
+        assert_eq!([1_000_000, 1_399_999, 1_400_000, 1_500_000].map(come), [false, false, true, false]);
     }
 }

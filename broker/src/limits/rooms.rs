@@ -4,18 +4,19 @@
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How many of each name are being made.
-#[derive(Default)]
-pub(super) struct Rooms(Mutex<HashMap<String, u32>>);
+#[derive(Clone, Default)]
+pub(super) struct Rooms(Arc<Mutex<HashMap<String, u32>>>);
 
 /// Room that is kept for what is being made. Bounded by the calls under way.
 #[must_use]
-pub(crate) struct Room<'a> {
-    of: Option<(&'a Rooms, String, u32)>,
+pub(crate) struct Room {
+    of: Option<(Rooms, String, u32)>,
 }
 
-impl Drop for Room<'_> {
+impl Drop for Room {
     fn drop(&mut self) {
         let Some((rooms, name, count)) = self.of.take() else { return };
         let mut making = rooms.0.lock();
@@ -43,7 +44,7 @@ impl Rooms {
         more: u32,
         limit: Option<u32>,
         present: impl FnOnce() -> u32,
-    ) -> Result<Room<'_>, Full> {
+    ) -> Result<Room, Full> {
         let Some(limit) = limit.filter(|_| more > 0) else { return Ok(Room { of: None }) };
         let mut making = self.0.lock();
         let taken = present().saturating_add(making.get(&name).copied().unwrap_or_default());
@@ -51,7 +52,7 @@ impl Rooms {
             return Err(Full { taken, limit });
         }
         *making.entry(name.clone()).or_default() += more;
-        Ok(Room { of: Some((self, name, more)) })
+        Ok(Room { of: Some((self.clone(), name, more)) })
     }
 }
 

@@ -95,6 +95,7 @@ fn iterators_are_counted_by_shard_and_subscriptions_by_consumer() {
 fn what_an_account_may_have_is_told_with_the_figures() {
     let settings = LimitSettings {
         account: AccountLimits { shards: Some(5), on_demand_streams: Some(1) },
+        stream: StreamLimits { consumers: Some(20), ..StreamLimits::default() },
         ..LimitSettings::aws()
     };
     let limits = Limits::new(settings, Arc::new(ManualClock::new(TimestampMs::new(0))));

@@ -59,8 +59,10 @@ async fn calls_past_the_rate_of_an_operation_are_refused_until_the_next_second()
     kinesis.ok("DescribeLimits", json!({})).await;
     let told = "Rate exceeded for account 123456789012.";
     kinesis.assert_refused("DescribeLimits", json!({}), "LimitExceededException", told).await;
-    let (status, _) = kinesis.call_as("000000000001", "DescribeLimits", json!({})).await;
-    assert_eq!(status, 200, "another account has its own");
+    let theirs = json!({"StreamName": "s", "ShardCount": 1});
+    assert_eq!(kinesis.call_as("000000000001", "CreateStream", theirs).await.0, 200);
+    assert_eq!(kinesis.call_as("000000000001", "DescribeLimits", json!({})).await.0, 200, "it has its own");
+    assert_eq!(kinesis.call_as("000000000001", "DescribeLimits", json!({})).await.0, 400);
     kinesis.clock.advance_ms(1000);
     kinesis.ok("DescribeStream", input).await;
     kinesis.ok("DescribeLimits", json!({})).await;
@@ -93,7 +95,20 @@ async fn an_account_has_so_many_shards_however_they_come_to_be() {
     kinesis.assert_refused("SplitShard", split, full, &too_many_shards(6, 6, 1)).await;
     let scale = |target: u32| json!({"StreamName": "t", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"});
     kinesis.assert_refused("UpdateShardCount", scale(3), full, &too_many_shards(6, 6, 1)).await;
+    for (shard, key) in [(0, "0"), (9, "7")] {
+        let split = json!({"StreamName": "t", "ShardToSplit": format!("shardId-{shard:012}"), "NewStartingHashKey": key});
+        let (kind, told) = kinesis.refused("SplitShard", split).await;
+        assert!(
+            ["InvalidArgumentException", "ResourceNotFoundException"].contains(&kind.as_str()),
+            "{kind}: {told}"
+        );
+    }
     kinesis.ok("UpdateShardCount", scale(1)).await;
+    let closed =
+        json!({"StreamName": "t", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "7"});
+    kinesis.ok("CreateStream", json!({"StreamName": "u", "ShardCount": 1})).await;
+    let (kind, told) = kinesis.refused("SplitShard", closed).await;
+    assert_eq!(kind, "InvalidArgumentException", "{told}");
     let exists = json!({"StreamName": "s", "ShardCount": 100});
     assert_eq!(kinesis.refused("CreateStream", exists).await.0, "ResourceInUseException");
 }
@@ -156,6 +171,60 @@ async fn modes_change_so_often_a_day_and_few_streams_are_on_demand() {
     let (kind, told) = kinesis.refused("UpdateStreamMode", switch("s", "ON_DEMAND")).await;
     assert_eq!(kind, "LimitExceededException", "{told}");
     kinesis.ok("UpdateStreamMode", switch("t", "ON_DEMAND")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_on_demand_stream_is_not_scaled_whatever_room_there_is() {
+    let kinesis = limited(counts()).await;
+    let create = json!({"StreamName": "s", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
+    kinesis.ok("CreateStream", create).await;
+    let scale = json!({"StreamName": "s", "TargetShardCount": 100, "ScalingType": "UNIFORM_SCALING"});
+    let (kind, told) = kinesis.refused("UpdateShardCount", scale).await;
+    assert_eq!(kind, "ValidationException", "{told}");
+}
+
+/// The change goes on when the connection it was asked for on is gone; once it did not count then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_counts_though_its_caller_has_gone() {
+    let stream = StreamLimits { shard_count_updates_per_day: Some(1), ..StreamLimits::default() };
+    let kinesis = limited(LimitSettings { stream, ..LimitSettings::default() }).await;
+    kinesis.create("s", 1).await;
+    let scale = |target: u32| json!({"StreamName": "s", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"});
+    {
+        let input = scale(2);
+        tokio::select! {
+            biased;
+            _ = kinesis.call("UpdateShardCount", &input) => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+    while kinesis.summary("s").await["OpenShardCount"] != json!(2) {
+        tokio::task::yield_now().await;
+    }
+    let (kind, told) = kinesis.refused("UpdateShardCount", scale(4)).await;
+    assert_eq!(kind, "LimitExceededException", "{told}");
+}
+
+/// Where nobody is checked a caller may name any account: those who make some up once took the place of all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_and_streams_that_are_made_up_take_no_place() {
+    let kinesis = limited(LimitSettings::aws()).await;
+    kinesis.create("s", 1).await;
+    for account in ["000000000001", "000000000002"] {
+        for _ in 0..20 {
+            assert_eq!(kinesis.call_as(account, "DescribeLimits", json!({})).await.0, 200);
+        }
+    }
+    let absent = |turn: u32| json!({"StreamName": format!("absent{turn}")});
+    for turn in 0..10 {
+        let (kind, _) = kinesis.refused("DescribeStream", absent(turn)).await;
+        assert_eq!(kind, "ResourceNotFoundException");
+    }
+    let (kind, told) = kinesis.refused("DescribeStream", absent(10)).await;
+    assert_eq!(
+        (kind.as_str(), told.as_str()),
+        ("LimitExceededException", "Rate exceeded for account 123456789012.")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
