@@ -1,7 +1,7 @@
 //! A reshard that is cut short, by a crash or a failure, at each of its steps.
 
 use super::plan;
-use crate::catalog::owner::Catalog;
+use crate::catalog::owner::{Catalog, open_stream};
 use crate::catalog::row;
 use crate::directory;
 use crate::engine::Engine;
@@ -363,4 +363,36 @@ async fn an_intent_is_completed_however_many_other_verbs_come() {
     .await
     .expect("it has its turn");
     slow.one.storage.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_shard_that_has_lost_its_end_is_sealed_again_as_soon_as_it_can_be() {
+    let mut one = OneStream::new(Settings::default());
+    let stored = one.stream.submit(id(0), one.stream.map().version(), frame(1)).await.unwrap();
+    while one.storage.step() > 0 {}
+    let endings = [(id(0), stored.await.unwrap().first)].into();
+    let reshard = plan::split(&one.state, &one.name, id(0), HashKey::new(1 << 127)).unwrap();
+    let mut changes = plan::intend(&one.state, &one.name, reshard.clone(), 100).unwrap();
+    let row = one.state.stream(&one.name).unwrap();
+    changes.extend(reshard.finish(&one.state, row, &endings, TimestampMs::new(1_700_000_001_000)).unwrap());
+    changes.into_iter().for_each(|change| one.state.apply(change));
+    one.state.logs().for_each(|log| drop(one.storage.create_log(log)));
+    let core = open_stream(&one.state, &one.name, &one.shared, &one.storage).unwrap();
+    one.registry.insert(Arc::clone(&core));
+    let log = core.handle(id(0)).unwrap().log().clone();
+    for _ in 0..65_536 {
+        log.append(frame(1), |_| ()); // the queue is full: no room for a closing entry
+    }
+    let (catalog, _store) = one.run_owner();
+    catalog.settle_at_open().await.unwrap();
+    assert!(!log.is_sealed());
+    one.storage.start().unwrap();
+    timeout(DEADLINE, async {
+        while !log.is_sealed() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is tried again");
+    one.storage.close().unwrap();
 }
