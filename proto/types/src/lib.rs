@@ -22,8 +22,8 @@ mod time;
 pub use arn::{ConsumerArn, StreamArn};
 pub use error::{Error, Result};
 pub use frame::{
-    Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView, Sealed,
-    Sealing,
+    Frame, FrameError, FrameHeader, FrameKind, FrameWriter, Frames, ProducerId, RecordIter, RecordView,
+    Sealed, Sealing,
 };
 pub use hash_key::{HashKey, HashKeyRange};
 pub use incarnation::StreamIncarnation;
