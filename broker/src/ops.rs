@@ -6,7 +6,7 @@
 //! what exactly failed is told to them alone. What it does not do: count anything itself; the engine and the server keep
 //! their own handles.
 
-use crate::auth::Gate;
+use crate::auth::{Gate, Refusal};
 use crate::aws::Code;
 use axum::Router;
 use axum::extract::State;
@@ -58,16 +58,9 @@ impl Ops {
             .with_state(self)
     }
 
-    /// What an operator gets to see, and others do not.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Response> {
-        self.gate.verify_operator(headers, self.engine.clock().now()).map_err(|refusal| {
-            let status = match refusal.code {
-                Code::AccessDenied => StatusCode::FORBIDDEN,
-                _ => StatusCode::UNAUTHORIZED,
-            };
-            let asks = (header::WWW_AUTHENTICATE, "Basic realm=\"tidemill\"");
-            (status, [asks], refusal.message + "\n").into_response()
-        })
+    /// Whether the caller gets to see what an operator does, and others do not.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.gate.verify_operator(headers, self.engine.clock().now())
     }
 
     fn readiness(&self, headers: &HeaderMap) -> (StatusCode, Readiness) {
@@ -117,8 +110,13 @@ async fn ready(State(ops): State<Ops>, headers: HeaderMap) -> Response {
 }
 
 async fn metrics_page(State(ops): State<Ops>, headers: HeaderMap) -> Response {
-    if let Err(refused) = ops.admit(&headers) {
-        return refused;
+    if let Err(refusal) = ops.admit(&headers) {
+        let status = match refusal.code {
+            Code::AccessDenied => StatusCode::FORBIDDEN,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        let asks = (header::WWW_AUTHENTICATE, "Basic realm=\"tidemill\"");
+        return (status, [asks], refusal.message + "\n").into_response();
     }
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     ([content_type], ops.metrics.render()).into_response()
