@@ -185,10 +185,7 @@ fn a_log_that_never_had_a_frame_is_ended_without_a_file() {
         seal(log).unwrap();
         assert!(log.is_sealed());
         assert_eq!(seal(log).unwrap_err().kind(), tidemill_storage::ErrorKind::Closed);
-        assert_eq!(
-            append(log, frame(&[b"late"])).unwrap_err().kind(),
-            tidemill_storage::ErrorKind::Closed
-        );
+        assert_eq!(append(log, frame(&[b"late"])).unwrap_err().kind(), tidemill_storage::ErrorKind::Closed);
     }
     assert_eq!(unwritten.segment_bytes(), 0);
     assert_eq!(unwritten.marks().durable(), unwritten.marks().horizon());
