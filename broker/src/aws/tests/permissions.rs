@@ -21,6 +21,11 @@ struct Written {
 
 /// A caller that may do what the statements say, and the front end that knows it.
 fn caller(kinesis: &Kinesis, statements: &str) -> (AwsState, Verified) {
+    caller_with(kinesis, "", statements)
+}
+
+/// The same, of whose credential there is more to say.
+pub(super) fn caller_with(kinesis: &Kinesis, credential: &str, statements: &str) -> (AwsState, Verified) {
     let text = format!(
         "
         [[credentials]]
@@ -28,6 +33,7 @@ fn caller(kinesis: &Kinesis, statements: &str) -> (AwsState, Verified) {
         secret_access_key = 'secret'
         name = 'app'
         policies = ['some']
+        {credential}
         [[policies]]
         name = 'some'
         {statements}"
@@ -50,7 +56,7 @@ async fn told(
     input: &Value,
 ) -> Option<(Code, String)> {
     let operation = Operation::from_name(operation).unwrap();
-    let call = Call { state: state.clone(), caller: caller.clone(), operation };
+    let call = Call { state: state.clone(), caller: caller.clone(), valid: CancellationToken::new(), operation };
     let body = input.to_string();
     let tree = Encoding::Json.decode(body.as_bytes()).unwrap();
     let error = act(operation, call, tree, Encoding::Json).await.err()?;

@@ -2,6 +2,7 @@
 
 mod endings;
 mod following;
+mod permission;
 mod requests;
 mod sockets;
 
