@@ -8,15 +8,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
-use tidemill_types::{ManualClock, TimestampMs};
+use tidemill_types::ManualClock;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// 2026-11-23: clients compare certificates with the real time.
+/// Clients compare certificates with the real time.
 fn clock() -> Arc<ManualClock> {
-    use std::time::{SystemTime, UNIX_EPOCH};
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Arc::new(ManualClock::new(TimestampMs::new(u64::try_from(now.as_millis()).unwrap())))
+    use tidemill_types::{Clock, SystemClock};
+    Arc::new(ManualClock::new(SystemClock::new().now()))
 }
 
 fn local() -> Certificate {
