@@ -4,14 +4,14 @@ use super::access::Access;
 use super::told;
 use tidemill_engine::{ConsumersOnDelete, StreamInfo, StreamSettings, StreamSpec};
 use tidemill_proto::Error;
+use tidemill_proto::convert::hash_key_from_wire;
 use tidemill_proto::v1::control_server::Control;
 use tidemill_proto::v1::{
     CreateStreamRequest, CreateStreamResponse, DeleteStreamRequest, DeleteStreamResponse,
     DescribeStreamRequest, DescribeStreamResponse, ListShardsRequest, ListShardsResponse, ListStreamsRequest,
-    ListStreamsResponse, MergeShardsRequest, MergeShardsResponse, ScaleStreamRequest, ScaleStreamResponse, Shard,
-    SplitShardRequest, SplitShardResponse, StreamDescription,
+    ListStreamsResponse, MergeShardsRequest, MergeShardsResponse, ScaleStreamRequest, ScaleStreamResponse,
+    Shard, SplitShardRequest, SplitShardResponse, StreamDescription,
 };
-use tidemill_proto::convert::hash_key_from_wire;
 use tidemill_types::limits::RETENTION_HOURS_DEFAULT;
 use tidemill_types::{ShardId, StreamName};
 use tonic::{Request, Response, Status};

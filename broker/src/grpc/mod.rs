@@ -6,6 +6,7 @@
 mod access;
 mod control;
 mod data;
+mod deadline;
 mod intake;
 mod lease;
 
@@ -36,7 +37,11 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// All services as one router, and the switch that tells health watchers of the end.
-pub(crate) async fn routes(engine: &Engine, gate: &Gate, stopping: &CancellationToken) -> (Router, HealthSwitch) {
+pub(crate) async fn routes(
+    engine: &Engine,
+    gate: &Gate,
+    stopping: &CancellationToken,
+) -> (Router, HealthSwitch) {
     let access = Access::new(engine.clone(), gate.clone());
     let control = ControlServer::new(control::ControlService::new(access.clone()));
     let data = DataServer::new(data::DataService::new(access.clone(), stopping.clone()))
@@ -62,6 +67,7 @@ pub(crate) async fn routes(engine: &Engine, gate: &Gate, stopping: &Cancellation
     let room = IntakeRoom::default();
     let watch = move |call: Request| std::future::ready(room.watch(call));
     let routes = routes.prepare().into_axum_router().layer(middleware::map_request(watch));
+    let routes = routes.layer(middleware::from_fn(deadline::keep));
     let guarded = routes.layer(middleware::from_fn_with_state(access, access::guard));
     (guarded, HealthSwitch { reporter })
 }
@@ -125,5 +131,8 @@ fn going_away() -> Error {
 }
 
 fn credentials_changed() -> Error {
-    Error::new(ErrorKind::Unavailable, "the credentials that the broker knows have changed, or the caller's has expired: call again")
+    Error::new(
+        ErrorKind::Unavailable,
+        "the credentials that the broker knows have changed, or the caller's has expired: call again",
+    )
 }
