@@ -219,7 +219,9 @@ impl Run {
         match verb.clone() {
             Verb::Create(stream, spec) => plan_create(state, &name(stream), &spec, now, 1000),
             Verb::Delete(stream, on_delete) => plan_delete(state, &name(stream), on_delete),
-            Verb::Update(stream, update) => plan_update(state, &name(stream), update, now, &KeyRing::default().now()),
+            Verb::Update(stream, update) => {
+                plan_update(state, &name(stream), update, now, &KeyRing::default().now())
+            }
             Verb::Register(stream, n, tags) => {
                 consumers::plan_register(state, &name(stream), consumer(n), tags, now)
             }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // shared set-up stands outside of test functions
 
-mod encryption;
 mod consumers;
+mod encryption;
 mod leases;
 mod quotas;
 mod records;

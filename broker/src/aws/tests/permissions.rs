@@ -56,7 +56,8 @@ async fn told(
     input: &Value,
 ) -> Option<(Code, String)> {
     let operation = Operation::from_name(operation).unwrap();
-    let call = Call { state: state.clone(), caller: caller.clone(), valid: CancellationToken::new(), operation };
+    let call =
+        Call { state: state.clone(), caller: caller.clone(), valid: CancellationToken::new(), operation };
     let body = input.to_string();
     let tree = Encoding::Json.decode(body.as_bytes()).unwrap();
     let error = act(operation, call, tree, Encoding::Json).await.err()?;

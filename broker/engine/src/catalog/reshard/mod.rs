@@ -10,8 +10,8 @@
 //! unavailable. [`plan`] says which shards come of which; [`finish`] gives them their times once the last record of the
 //! parents is known; [`run`] does it; [`expiry`] lets go of closed shards whose records have passed the retention.
 
-pub(crate) mod expiry;
 mod check;
+pub(crate) mod expiry;
 mod finish;
 pub(super) mod plan;
 pub(super) mod row;
