@@ -137,7 +137,7 @@ async fn health_answers_and_metrics_count_what_was_put_and_read() -> Result<()> 
         assert!(line.starts_with("tidemill_"), "the name of {line}");
         assert!(value.parse::<f64>().is_ok(), "the value of {line}");
     }
-    let shard = [("stream", "measured"), ("shard", "shardId-000000000000")];
+    let shard = [("account", "000000000000"), ("stream", "measured"), ("shard", "shardId-000000000000")];
     let journal = [("route", "journal")];
     for (name, labels, value) in [
         ("tidemill_records_in_total", &shard[..], 1),
