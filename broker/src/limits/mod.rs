@@ -1,7 +1,7 @@
 //! How much each account, stream and shard may ask for: the quotas of Kinesis, any others, or none.
 //!
 //! What it is: settings, and the counting behind them. Why: an application that lives within these limits here lives
-//! within them there, and finds out on its developer's machine if it does not. How it lives: one [`Limits`] for the
+//! within them there, and finds out on its developer's machine if it does not. How it lives: one `Limits` for the
 //! Kinesis front end; rates are asked where the caller is authorized, counts where something is about to be made.
 //! What is counted is forgotten at a restart, except what is there to be counted.
 //!

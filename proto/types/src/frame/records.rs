@@ -56,7 +56,7 @@ impl RecordView<'_> {
     }
 }
 
-/// Walks the records of a frame. Ends early only on a frame that [`Frame::decode_untrusted`] would have refused.
+/// Walks the records of a frame. Ends early only on a frame that [`super::Frame::decode_untrusted`] would have refused.
 #[derive(Debug, Clone)]
 pub struct RecordIter<'a> {
     pub(super) body: &'a [u8],
