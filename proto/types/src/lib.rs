@@ -30,7 +30,7 @@ pub use incarnation::StreamIncarnation;
 pub use lease::{Checkpoint, LeaseEpoch, WorkerId};
 pub use name::{AccountId, AppName, ConsumerName, Region, StreamName};
 pub use record::{PartitionKey, Record};
-pub use sequence::{Epoch, Position, SequenceIndex, SequenceNumber};
+pub use sequence::{AnySequenceNumber, Epoch, Position, SequenceIndex, SequenceNumber};
 pub use shard::{Shard, ShardId, ShardState};
 pub use shard_map::{ShardMap, ShardMapVersion};
 pub use stream_key::StreamKey;

@@ -12,6 +12,10 @@
 //! another shard or an earlier stream of the same name is recognised. The epoch is the high part of the index and is
 //! bumped, durably, each time the log is opened: a number is never used twice, even when a tail was lost.
 
+mod any;
+
+pub use any::AnySequenceNumber;
+
 use crate::error::{Error, Result};
 use crate::shard::ShardId;
 use crate::time::TimestampMs;
