@@ -5,8 +5,8 @@ use crate::v1;
 use crate::{Error, Result};
 use bytes::Bytes;
 use tidemill_types::{
-    Checkpoint, HashKey, HashKeyRange, Position, SequenceIndex, SequenceNumber, Shard, ShardId, ShardMap,
-    ShardMapVersion, ShardState, StreamIncarnation, StreamName, TimestampMs,
+    Checkpoint, HashKey, HashKeyRange, PendingCheckpoint, Position, SequenceIndex, SequenceNumber, Shard,
+    ShardId, ShardMap, ShardMapVersion, ShardState, StreamIncarnation, StreamName, TimestampMs,
 };
 
 /// What a broker tells of a stream.
@@ -201,6 +201,19 @@ impl TryFrom<v1::CheckpointValue> for Checkpoint {
     }
 }
 
+impl From<&PendingCheckpoint> for v1::PendingCheckpoint {
+    fn from(pending: &PendingCheckpoint) -> Self {
+        Self { at: Some(pending.at().into()), state: pending.state().clone() }
+    }
+}
+
+impl TryFrom<v1::PendingCheckpoint> for PendingCheckpoint {
+    type Error = Error;
+    fn try_from(wire: v1::PendingCheckpoint) -> Result<Self> {
+        Ok(Self::new(required(wire.at, "pending.at")?.try_into()?, wire.state)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +275,20 @@ mod tests {
             Checkpoint::ShardEnd,
         ] {
             assert_eq!(Checkpoint::try_from(v1::CheckpointValue::from(checkpoint)).unwrap(), checkpoint);
+        }
+    }
+
+    #[test]
+    fn prepared_checkpoints_come_back_as_they_went() {
+        let at = Checkpoint::At { number: number(), sub: 4 };
+        for state in [&b""[..], b"half done"] {
+            let pending = PendingCheckpoint::new(at, Bytes::from_static(state)).unwrap();
+            assert_eq!(PendingCheckpoint::try_from(v1::PendingCheckpoint::from(&pending)).unwrap(), pending);
+        }
+        let too_much = v1::PendingCheckpoint { at: Some(at.into()), state: vec![0; 4097].into() };
+        let nowhere = v1::PendingCheckpoint { at: None, state: Bytes::new() };
+        for wire in [too_much, nowhere] {
+            assert_eq!(PendingCheckpoint::try_from(wire).unwrap_err().kind(), ErrorKind::Invalid);
         }
     }
 

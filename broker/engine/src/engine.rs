@@ -8,7 +8,8 @@ use crate::catalog::registry::Registry;
 use crate::catalog::settings::{StreamUpdate, Tags};
 use crate::directory::{self, Directory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::table::{self, LeaseTable};
+use crate::lease::ending;
+use crate::lease::table::LeaseTable;
 use crate::retention;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -76,7 +77,7 @@ impl Engine {
     fn start(opened: Opened, shared: Arc<Shared>) -> Result<Self> {
         let Opened { storage, mut store, directory: Directory { epoch, secret, catalog: state } } = opened;
         let live = state.shard_keys().collect();
-        let (leases, orphans) = table::load(&store, &live, shared.clock().monotonic())?;
+        let (leases, orphans) = ending::load(&store, &live, shared.clock().monotonic())?;
         if !orphans.is_empty() {
             // of streams whose deletion, or shards whose expiry, was cut short
             let changes = orphans.into_iter().map(|key| (key, None)).collect();

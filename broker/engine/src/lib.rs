@@ -7,7 +7,7 @@
 //!   Engine ─ create, delete ─► catalog::owner (one task) ─► store (group commit) ─► registry of streams
 //!   Stream ─ put, submit ────► shard::handle (bounded queue) ─► log ─► PendingAppend
 //!          ─ read, subscribe ─► log, woken by the shard's tail
-//!   LeaseTable ─ take, renew, release, checkpoint ─► memory ─► store
+//!   LeaseTable ─ take, renew, hand over, release, checkpoint ─► memory ─► store
 //! ```
 //!
 //! Not here: authentication, quotas of accounts, encodings of any wire, what a consumer does with its records.
@@ -42,7 +42,9 @@ pub use catalog::settings::{
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KeyMaterial, KeyRing, WrappingKey};
-pub use lease::{HeldLease, LeaseRow, LeaseTable, Steal, TakeLease};
+pub use lease::{
+    HeldLease, LeaseRow, LeaseTable, Renewal, Renewed, RequestHandoff, Steal, Successor, TakeLease,
+};
 pub use read::{FramePage, ReadRecord, RecordPage};
 pub use settings::Settings;
 pub use shard::pending::PendingAppend;

@@ -47,6 +47,9 @@ pub(crate) struct Metrics {
     pub(crate) leases_held: Gauge,
     pub(crate) leases_expired: Gauge,
     pub(crate) leases_free: Gauge,
+    pub(crate) handoffs_asked: Counter,
+    pub(crate) handoffs_given: Counter,
+    pub(crate) handoffs_forced: Counter,
     named: Mutex<Named>,
 }
 
@@ -84,6 +87,11 @@ fn describe() {
     describe_gauge!("tidemill_journal_bytes", Unit::Bytes, "bytes of journal files on disk");
     describe_gauge!("tidemill_segment_bytes", Unit::Bytes, "bytes of segments on disk");
     describe_gauge!("tidemill_leases", Unit::Count, "leases by state: held, expired, free");
+    describe_counter!(
+        "tidemill_lease_handoffs_total",
+        Unit::Count,
+        "leases asked for by a successor, given to it by the holder, and taken by it by force"
+    );
 }
 
 impl Metrics {
@@ -100,6 +108,9 @@ impl Metrics {
             leases_held: gauge!("tidemill_leases", "state" => "held"),
             leases_expired: gauge!("tidemill_leases", "state" => "expired"),
             leases_free: gauge!("tidemill_leases", "state" => "free"),
+            handoffs_asked: counter!("tidemill_lease_handoffs_total", "step" => "asked"),
+            handoffs_given: counter!("tidemill_lease_handoffs_total", "step" => "given"),
+            handoffs_forced: counter!("tidemill_lease_handoffs_total", "step" => "forced"),
             named: Mutex::default(),
         }
     }

@@ -138,7 +138,12 @@ impl BrokerStore {
 
 fn wire_hold(hold: &Hold) -> v1::HeldLease {
     let at = hold.at();
-    v1::HeldLease { stream: at.stream().to_string(), shard: at.shard().get(), epoch: hold.epoch().get() }
+    v1::HeldLease {
+        stream: at.stream().to_string(),
+        shard: at.shard().get(),
+        epoch: hold.epoch().get(),
+        bytes_per_s: 0,
+    }
 }
 
 fn row_from_wire(wire: v1::LeaseRow) -> Result<LeaseRow> {

@@ -1,8 +1,9 @@
 //! Leases: the right of one worker to process one shard, and how far it has come.
 
 use crate::error::{Error, Result};
-use crate::limits::WORKER_ID_BYTES_MAX;
+use crate::limits::{LEASE_STATE_BYTES_MAX, WORKER_ID_BYTES_MAX};
 use crate::sequence::SequenceNumber;
+use bytes::Bytes;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -84,9 +85,44 @@ pub enum Checkpoint {
     ShardEnd,
 }
 
+/// A checkpoint that was announced and not made yet, with what the application needs to complete it or take it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingCheckpoint {
+    at: Checkpoint,
+    state: Bytes,
+}
+
+impl PendingCheckpoint {
+    /// Checks and takes both; `state` is the application's own, at most 4 KiB.
+    pub fn new(at: Checkpoint, state: Bytes) -> Result<Self> {
+        if state.len() > LEASE_STATE_BYTES_MAX {
+            return Err(Error::new(format!(
+                "the state of a prepared checkpoint has at most {LEASE_STATE_BYTES_MAX} bytes, found {}",
+                state.len()
+            )));
+        }
+        Ok(Self { at, state })
+    }
+    /// Where the checkpoint is to be.
+    pub const fn at(&self) -> Checkpoint {
+        self.at
+    }
+    /// What the application keeps with it.
+    pub const fn state(&self) -> &Bytes {
+        &self.state
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_state_of_a_prepared_checkpoint_is_bounded() {
+        let prepared = |bytes| PendingCheckpoint::new(Checkpoint::Latest, Bytes::from(vec![7; bytes]));
+        assert_eq!(prepared(LEASE_STATE_BYTES_MAX).unwrap().state().len(), LEASE_STATE_BYTES_MAX);
+        assert!(prepared(LEASE_STATE_BYTES_MAX + 1).is_err());
+    }
 
     #[test]
     fn worker_ids_refuse_what_would_break_a_log_line() {

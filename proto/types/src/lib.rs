@@ -27,7 +27,7 @@ pub use frame::{
 };
 pub use hash_key::{HashKey, HashKeyRange};
 pub use incarnation::StreamIncarnation;
-pub use lease::{Checkpoint, LeaseEpoch, WorkerId};
+pub use lease::{Checkpoint, LeaseEpoch, PendingCheckpoint, WorkerId};
 pub use name::{AccountId, AppName, ConsumerName, Region, StreamName};
 pub use record::{PartitionKey, Record};
 pub use sequence::{AnySequenceNumber, Epoch, Position, SequenceIndex, SequenceNumber};

@@ -64,3 +64,9 @@ pub const PRODUCER_BATCHES_IN_FLIGHT_MAX: usize = 32;
 pub const LEASE_MS_MIN: u64 = 500;
 /// See [`LEASE_MS_MIN`].
 pub const LEASE_MS_MAX: u64 = 10 * 60 * 1000;
+/// Longest time a worker may give the holder of a lease to hand it over, in milliseconds.
+pub const HANDOFF_MS_MAX: u64 = 10 * 60 * 1000;
+/// Most bytes an application may keep with a checkpoint that it prepares.
+pub const LEASE_STATE_BYTES_MAX: usize = 4096;
+/// Most applications in one page of a list.
+pub const APPS_PER_PAGE_MAX: usize = 1000;

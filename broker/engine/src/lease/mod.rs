@@ -1,8 +1,12 @@
 //! Leases: which worker of an application may process which shard, and how far it has come.
 
-pub(crate) mod row;
+pub(crate) mod ending;
+mod nouns;
+mod row;
+mod stored;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{HeldLease, LeaseRow, LeaseTable, Steal, TakeLease};
+pub use nouns::{HeldLease, LeaseRow, Renewal, Renewed, RequestHandoff, Steal, Successor, TakeLease};
+pub use table::LeaseTable;

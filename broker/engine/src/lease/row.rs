@@ -1,22 +1,18 @@
-//! One lease and its rules, as a pure value; and how it is written down (FORMAT.md lists the fields).
+//! One lease and its rules, as a pure value.
 //!
 //! ```text
 //!            take                     runs out (monotonic clock)
 //!   free ──────────► held by a worker ──────────────────────────► expired: still the worker's until someone takes it
-//!    ▲   epoch + 1    │ renew, checkpoint: worker and epoch must match       │
-//!    └──── release ───┘◄─────────────── take, epoch + 1 ────────────────────┘
+//!    ▲   epoch + 1    │ renew, checkpoint, prepare: worker and epoch must match │
+//!    ├──── release ───┤◄─────────────────── take, epoch + 1 ──────────────────┘
+//!                     │ ask for a handover: a successor waits, the holder's right is as before
+//!                     └─ release while one waits: held by the successor, epoch + 1
 //! ```
+//!
+//! How it is written down: [`super::stored`].
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::row::{RowReader, RowWriter};
-use bytes::{BufMut, Bytes, BytesMut};
-use tidemill_types::{
-    AppName, Checkpoint, LeaseEpoch, MonotonicMs, SequenceNumber, ShardId, StreamIncarnation, WorkerId,
-};
-
-/// Keys of leases begin with this.
-pub(crate) const PREFIX: &[u8] = b"lease/";
-const VERSION: u8 = 1;
+use tidemill_types::{Checkpoint, LeaseEpoch, MonotonicMs, PendingCheckpoint, WorkerId};
 
 /// A lease that was taken at least once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +20,44 @@ pub(crate) struct Row {
     pub(crate) owner: Option<WorkerId>,
     pub(crate) epoch: LeaseEpoch,
     pub(crate) checkpoint: Checkpoint,
+    /// Never behind the checkpoint.
+    pub(crate) pending: Option<PendingCheckpoint>,
     pub(crate) lease_ms: u64,
     /// Not written down: how often it was taken or renewed under this epoch.
     pub(crate) counter: u64,
     /// Not written down: after a restart every holder gets one full lease time.
     pub(crate) expires: MonotonicMs,
+    /// Not written down: whoever still wants it after a restart asks again.
+    pub(crate) handoff: Option<Handoff>,
+    /// Not written down: the throughput that a holder told last.
+    pub(crate) bytes_per_s: u64,
 }
+
+/// Who waits to have a lease, and how long in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Handoff {
+    pub(crate) successor: WorkerId,
+    pub(crate) until: MonotonicMs,
+}
+
+/// What giving a lease back came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// Nobody holds it.
+    Free,
+    /// The successor that waited has it.
+    HandedOver,
+}
+
+/// Whether a successor had asked before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Newly,
+    Before,
+}
+
+/// Why a lease cannot be handed over that nobody holds.
+pub(crate) const NOBODY_HOLDS: &str = "nobody holds the lease, so that nobody can hand it over: take it";
 
 /// Who asks to take a lease, and on what terms.
 pub(crate) struct Claim<'a> {
@@ -44,12 +72,8 @@ impl Row {
     /// The lease after `claim`, on a lease that is now `row` (none: never taken).
     pub(crate) fn take(row: Option<&Self>, claim: &Claim<'_>, now: MonotonicMs) -> Result<Self> {
         let epoch = row.map_or(LeaseEpoch::default(), |row| row.epoch);
-        if epoch != claim.expected {
-            let message =
-                format!("the lease is at epoch {epoch}, not {}: another worker was faster", claim.expected);
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
-        let holder = row.filter(|row| now < row.expires).and_then(|row| row.owner.as_ref());
+        check_epoch(epoch, claim.expected)?;
+        let holder = row.and_then(|row| row.holder(now));
         if let Some(holder) = holder.filter(|holder| *holder != claim.worker && !claim.may_steal) {
             return Err(Error::new(ErrorKind::Conflict, format!("worker {holder} holds the lease")));
         }
@@ -57,12 +81,24 @@ impl Row {
             owner: Some(claim.worker.clone()),
             epoch: epoch.next(),
             checkpoint: row.map_or(claim.initial, |row| row.checkpoint),
+            pending: row.and_then(|row| row.pending.clone()),
             lease_ms: claim.lease_ms,
             counter: 1,
             expires: now.plus_ms(claim.lease_ms),
+            handoff: None,
+            bytes_per_s: row.map_or(0, |row| row.bytes_per_s),
         })
     }
 
+    /// Who holds it and has not let it run out.
+    pub(crate) fn holder(&self, now: MonotonicMs) -> Option<&WorkerId> {
+        self.owner.as_ref().filter(|_| now < self.expires)
+    }
+
+    /// Whether `worker`, if it takes it now, had waited for it in vain.
+    pub(crate) fn is_forced_by(&self, worker: &WorkerId, now: MonotonicMs) -> bool {
+        self.holder(now).is_some() && self.handoff.as_ref().is_some_and(|waits| waits.successor == *worker)
+    }
     /// Whether `worker` holds it under `epoch`; one that ran out and was not taken since is still held.
     pub(crate) fn is_held_by(&self, worker: &WorkerId, epoch: LeaseEpoch) -> bool {
         self.owner.as_ref() == Some(worker) && self.epoch == epoch
@@ -81,84 +117,88 @@ impl Row {
         Err(Error::new(ErrorKind::Conflict, message))
     }
     /// Another full lease time from now.
-    pub(crate) fn renew(&mut self, now: MonotonicMs) {
+    pub(crate) fn renew(&mut self, bytes_per_s: u64, now: MonotonicMs) {
         self.counter += 1;
         self.expires = now.plus_ms(self.lease_ms);
+        self.bytes_per_s = bytes_per_s;
     }
-    /// Moves the checkpoint, or leaves it where it is. An error if it would go back.
+    /// Gives it back: to the successor that waits, with a full lease time from now, or to nobody.
+    pub(crate) fn release(&mut self, now: MonotonicMs) -> Released {
+        let Some(handoff) = self.handoff.take() else {
+            self.owner = None;
+            return Released::Free;
+        };
+        self.owner = Some(handoff.successor);
+        self.epoch = self.epoch.next();
+        self.counter = 0;
+        self.expires = now.plus_ms(self.lease_ms);
+        Released::HandedOver
+    }
+    /// Moves the checkpoint, or leaves it where it is; either way what was prepared is done with. An error if it would go
+    /// back.
     pub(crate) fn advance(&mut self, checkpoint: Checkpoint) -> Result<()> {
-        if checkpoint < self.checkpoint {
-            let message = format!(
-                "a checkpoint only moves forward: at {:?}, asked for {checkpoint:?}",
-                self.checkpoint
-            );
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
+        self.check_forward(checkpoint)?;
         self.checkpoint = checkpoint;
+        self.pending = None;
         Ok(())
+    }
+    /// Notes a checkpoint that is to follow. An error if it lies behind the one there is.
+    pub(crate) fn prepare(&mut self, pending: PendingCheckpoint) -> Result<()> {
+        self.check_forward(pending.at())?;
+        self.pending = Some(pending);
+        Ok(())
+    }
+    fn check_forward(&self, checkpoint: Checkpoint) -> Result<()> {
+        if checkpoint >= self.checkpoint {
+            return Ok(());
+        }
+        let message =
+            format!("a checkpoint only moves forward: at {:?}, asked for {checkpoint:?}", self.checkpoint);
+        Err(Error::new(ErrorKind::Invalid, message))
+    }
+    /// Notes that `worker` waits for it, `deadline_ms` in order. Returns whether that is new.
+    pub(crate) fn ask(
+        &mut self,
+        worker: &WorkerId,
+        expected: LeaseEpoch,
+        deadline_ms: u64,
+        now: MonotonicMs,
+    ) -> Result<Asked> {
+        check_epoch(self.epoch, expected)?;
+        let conflict = |message: String| Err(Error::new(ErrorKind::Conflict, message));
+        match self.holder(now) {
+            None => return conflict(NOBODY_HOLDS.to_owned()),
+            Some(holder) if holder == worker => {
+                return conflict(format!("worker {worker} holds the lease itself"));
+            }
+            Some(_) => {}
+        }
+        match &self.handoff {
+            Some(handoff) if handoff.successor == *worker => return Ok(Asked::Before),
+            Some(handoff) if now < handoff.until => {
+                let message = format!(
+                    "worker {} waits for the lease, for another {} ms",
+                    handoff.successor,
+                    handoff.until.since(now)
+                );
+                return conflict(message);
+            }
+            _ => {}
+        }
+        self.handoff = Some(Handoff { successor: worker.clone(), until: now.plus_ms(deadline_ms) });
+        Ok(Asked::Newly)
     }
     /// Milliseconds until it runs out; 0 if it has, or nobody holds it.
     pub(crate) fn expires_in_ms(&self, now: MonotonicMs) -> u64 {
         if self.owner.is_some() { self.expires.since(now) } else { 0 }
     }
-
-    /// What is written down of it.
-    pub(crate) fn encode(&self) -> Bytes {
-        let writer = RowWriter::new(VERSION)
-            .u64(self.epoch.get())
-            .u64(self.lease_ms)
-            .text(self.owner.as_ref().map_or("", WorkerId::as_str));
-        match self.checkpoint {
-            Checkpoint::TrimHorizon => writer.u8(0),
-            Checkpoint::Latest => writer.u8(1),
-            Checkpoint::At { number, sub } => writer.u8(2).text(&number.to_string()).u64(sub),
-            Checkpoint::ShardEnd => writer.u8(3),
-        }
-        .finish()
-    }
-
-    /// From what was written down; its holder has a full lease time from `now`.
-    pub(crate) fn decode(bytes: &[u8], now: MonotonicMs) -> Result<Self> {
-        let mut row = RowReader::new("row of a lease", bytes, VERSION)?;
-        let (epoch, lease_ms) = (LeaseEpoch::new(row.u64()?), row.u64()?);
-        let owner = match row.text()? {
-            "" => None,
-            text => Some(WorkerId::new(text).map_err(|e| row.damaged(e))?),
-        };
-        let checkpoint = match row.u8()? {
-            0 => Checkpoint::TrimHorizon,
-            1 => Checkpoint::Latest,
-            2 => {
-                let number: SequenceNumber = row.text()?.parse().map_err(|e| row.damaged(e))?;
-                Checkpoint::At { number, sub: row.u64()? }
-            }
-            3 => Checkpoint::ShardEnd,
-            other => return Err(row.damaged(format!("unknown checkpoint {other}"))),
-        };
-        row.finish()?;
-        Ok(Self { owner, epoch, checkpoint, lease_ms, counter: 0, expires: now.plus_ms(lease_ms) })
-    }
 }
 
-/// The key of a lease: those of a stream lie together.
-pub(crate) fn key(incarnation: StreamIncarnation, app: &AppName, shard: ShardId) -> Bytes {
-    let mut key = BytesMut::from(PREFIX);
-    key.put_u64(incarnation.get());
-    key.put_slice(app.as_str().as_bytes());
-    key.put_u8(b'/'); // no application has it in its name
-    key.put_u32(shard.get());
-    key.freeze()
-}
-
-/// What a key stands for.
-pub(crate) fn decode_key(key: &[u8]) -> Result<(StreamIncarnation, AppName, ShardId)> {
-    let parsed = || {
-        let (incarnation, rest) = key.strip_prefix(PREFIX)?.split_first_chunk::<8>()?;
-        let (rest, shard) = rest.split_last_chunk::<4>()?;
-        let app = AppName::new(std::str::from_utf8(rest.strip_suffix(b"/")?).ok()?).ok()?;
-        let shard = ShardId::new(u32::from_be_bytes(*shard)).ok()?;
-        Some((StreamIncarnation::new(u64::from_be_bytes(*incarnation)), app, shard))
-    };
-    parsed()
-        .ok_or_else(|| Error::new(ErrorKind::Damaged, "the key of a lease in the metadata store is damaged"))
+/// An error unless a lease at `epoch` is as somebody expects it.
+fn check_epoch(epoch: LeaseEpoch, expected: LeaseEpoch) -> Result<()> {
+    if epoch == expected {
+        return Ok(());
+    }
+    let message = format!("the lease is at epoch {epoch}, not {expected}: another worker was faster");
+    Err(Error::new(ErrorKind::Conflict, message))
 }

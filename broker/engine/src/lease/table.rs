@@ -4,80 +4,28 @@
 //! changes in the same order; the answer waits until the batch is durable. A change is thus visible a moment before it
 //! is durable, which harms nobody: every batch carries the whole row, every call that changes a lease waits for a batch
 //! of its own, even if it repeats what memory says already, and an epoch that a crash takes back was never confirmed to
-//! its holder. Renewals stay in memory.
+//! its holder. Renewals and who waits for a lease stay in memory.
 
-use super::row::{self, Claim, Row};
+use super::nouns::{HeldLease, LeaseRow, Renewal, Renewed, RequestHandoff, Steal, TakeLease};
+use super::row::{Asked, Claim, NOBODY_HOLDS, Released, Row};
+use super::stored;
 use crate::catalog::registry::Registry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::Shared;
 use crate::store::writer::{Commit, Metadata};
-use crate::store::{Batch, Store, Verdict};
+use crate::store::{Batch, Verdict};
 use crate::stream::{Stream, StreamCore};
-use bytes::Bytes;
-use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tidemill_types::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use tidemill_types::limits::{HANDOFF_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
 use tidemill_types::{
-    AppName, Checkpoint, LeaseEpoch, MonotonicMs, Shard, ShardId, StreamIncarnation, StreamKey, WorkerId,
+    AppName, Checkpoint, MonotonicMs, PendingCheckpoint, Shard, ShardId, StreamIncarnation, StreamKey,
+    WorkerId,
 };
 
 /// Leases of all applications and streams together.
 const LEASES_MAX: usize = 500_000;
-
-/// Whether a lease may be taken from a worker that still holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steal {
-    /// Only a lease that is free, has run out, or is the worker's own.
-    Never,
-    /// Any.
-    Allowed,
-}
-
-/// What a worker asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakeLease {
-    /// The shard.
-    pub shard: ShardId,
-    /// Who asks.
-    pub worker: WorkerId,
-    /// The epoch the worker saw; 0 where nobody ever took the lease.
-    pub expected_epoch: LeaseEpoch,
-    /// It runs out when not renewed for so many milliseconds: 500 to 600,000.
-    pub lease_ms: u64,
-    /// Whether a live owner loses it.
-    pub steal: Steal,
-    /// The checkpoint to begin with if there is none yet.
-    pub initial: Checkpoint,
-}
-
-/// A lease as its holder knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HeldLease {
-    /// The stream.
-    pub stream: StreamKey,
-    /// The shard.
-    pub shard: ShardId,
-    /// The epoch it was taken under.
-    pub epoch: LeaseEpoch,
-}
-
-/// A lease as the table has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseRow {
-    /// The shard.
-    pub shard: Shard,
-    /// Who holds it, or held it last without giving it back.
-    pub owner: Option<WorkerId>,
-    /// The fencing counter; 0 if nobody ever took it.
-    pub epoch: LeaseEpoch,
-    /// How often it was taken or renewed under this epoch.
-    pub counter: u64,
-    /// How far the application has come; none if nobody ever took it.
-    pub checkpoint: Option<Checkpoint>,
-    /// Milliseconds until it runs out; 0: it has, or nobody holds it.
-    pub expires_in_ms: u64,
-}
 
 /// Leases by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,32 +35,14 @@ pub(crate) struct LeaseCount {
     pub(crate) free: usize,
 }
 
-type Rows = HashMap<(StreamIncarnation, AppName), BTreeMap<ShardId, Row>>;
+pub(crate) type Rows = HashMap<(StreamIncarnation, AppName), BTreeMap<ShardId, Row>>;
 
 /// The leases of all applications. Every change is conditional on the lease's epoch.
 pub struct LeaseTable {
-    rows: Mutex<Rows>,
-    shared: Arc<Shared>,
-    registry: Arc<Registry>,
-    metadata: Metadata,
-}
-
-/// Reads all leases; those of shards that are no more are left out and their keys returned.
-pub(crate) fn load(
-    store: &dyn Store,
-    live: &HashSet<(StreamIncarnation, ShardId)>,
-    now: MonotonicMs,
-) -> Result<(Rows, Vec<Bytes>)> {
-    let (mut rows, mut orphans) = (Rows::new(), Vec::new());
-    for (key, value) in store.scan(row::PREFIX)? {
-        let (incarnation, app, shard) = row::decode_key(&key)?;
-        if live.contains(&(incarnation, shard)) {
-            rows.entry((incarnation, app)).or_default().insert(shard, Row::decode(&value, now)?);
-        } else {
-            orphans.push(key);
-        }
-    }
-    Ok((rows, orphans))
+    pub(super) rows: Mutex<Rows>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) metadata: Metadata,
 }
 
 impl LeaseTable {
@@ -120,7 +50,7 @@ impl LeaseTable {
         Self { rows: Mutex::new(rows), shared, registry, metadata }
     }
 
-    fn now(&self) -> MonotonicMs {
+    pub(super) fn now(&self) -> MonotonicMs {
         self.shared.clock().monotonic()
     }
 
@@ -137,7 +67,8 @@ impl LeaseTable {
         let (now, set) = (self.now(), core.shard_set());
         let rows = self.rows.lock();
         let taken = rows.get(&(core.incarnation(), app.clone()));
-        let row_of = |shard: &Shard| shown(shard.clone(), taken.and_then(|taken| taken.get(&shard.id)), now);
+        let row_of =
+            |shard: &Shard| LeaseRow::of(shard.clone(), taken.and_then(|taken| taken.get(&shard.id)), now);
         Ok(set.shards().map(row_of).collect())
     }
 
@@ -180,51 +111,57 @@ impl LeaseTable {
                 initial: request.initial,
             };
             let row = Row::take(known, &claim, now)?;
+            if known.is_some_and(|known| known.is_forced_by(&request.worker, now)) {
+                self.shared.metrics().handoffs_forced.increment(1);
+            }
             rows.entry((core.incarnation(), app.clone())).or_default().insert(shard.id, row.clone());
-            let key = row::key(core.incarnation(), app, shard.id);
-            (shown(shard, Some(&row), now), slot.send(Batch::put(key, row.encode())))
+            let key = stored::key(core.incarnation(), app, shard.id);
+            (LeaseRow::of(shard, Some(&row), now), slot.send(Batch::put(key, row.encode())))
         };
         durable(commit).await?;
         Ok(row)
     }
 
-    /// Keeps leases alive for another lease time; returns those that the worker does not hold (any more).
+    /// Keeps leases alive for another lease time; names those that the worker does not hold (any more), and those that a
+    /// successor waits for.
     ///
     /// Errors: `Unavailable`.
-    pub async fn renew(
-        &self,
-        app: &AppName,
-        worker: &WorkerId,
-        held: &[HeldLease],
-    ) -> Result<Vec<HeldLease>> {
+    pub async fn renew(&self, app: &AppName, worker: &WorkerId, renewals: &[Renewal]) -> Result<Renewed> {
         self.shared.metrics().note(self.shared.check_open())?;
-        let mut lost = Vec::new();
-        for lease in held {
-            let incarnation = self.registry.get(&lease.stream).map(|core| core.incarnation());
+        let mut renewed = Renewed::default();
+        for Renewal { held, bytes_per_s } in renewals {
+            let incarnation = self.registry.get(&held.stream).map(|core| core.incarnation());
             let mut rows = self.rows.lock();
             let row = incarnation.ok().and_then(|incarnation| rows.get_mut(&(incarnation, app.clone())));
-            let row = row.and_then(|taken| taken.get_mut(&lease.shard));
-            match row.filter(|row| row.is_held_by(worker, lease.epoch)) {
-                Some(row) => row.renew(self.now()),
-                None => lost.push(lease.clone()),
+            let row = row.and_then(|taken| taken.get_mut(&held.shard));
+            let Some(row) = row.filter(|row| row.is_held_by(worker, held.epoch)) else {
+                renewed.lost.push(held.clone());
+                continue;
+            };
+            row.renew(*bytes_per_s, self.now());
+            if row.handoff.is_some() {
+                renewed.asked.push(held.clone());
             }
         }
-        Ok(lost)
+        Ok(renewed)
     }
 
-    /// Gives a lease back; its checkpoint stays. Errors: `NotFound`; `Conflict` unless worker and epoch hold it;
-    /// `Unavailable`, `UnknownOutcome`.
+    /// Gives a lease back; its checkpoint stays. Where a successor waits, the lease is the successor's from here on, under
+    /// the next epoch. Errors: `NotFound`; `Conflict` unless worker and epoch hold it; `Unavailable`, `UnknownOutcome`.
     pub async fn release(&self, app: &AppName, worker: &WorkerId, held: &HeldLease) -> Result<()> {
+        let (now, metrics) = (self.now(), self.shared.metrics());
         let released = self.change(app, worker, held, |_, _, row| {
-            row.owner = None;
+            if row.release(now) == Released::HandedOver {
+                metrics.handoffs_given.increment(1);
+            }
             Ok(())
         });
-        self.shared.metrics().note(released.await)
+        metrics.note(released.await)
     }
 
-    /// Notes how far the holder has come; durable when this returns, also when it is told again. Errors: `NotFound`;
-    /// `Conflict` unless worker and epoch hold the lease; `Invalid` if the checkpoint would go back, is not of this shard,
-    /// or is ahead of its records; `Unavailable`, `UnknownOutcome`.
+    /// Notes how far the holder has come; durable when this returns, also when it is told again. What was prepared is done
+    /// with. Errors: `NotFound`; `Conflict` unless worker and epoch hold the lease; `Invalid` if the checkpoint would go
+    /// back, is not of this shard, or is ahead of its records; `Unavailable`, `UnknownOutcome`.
     pub async fn checkpoint(
         &self,
         app: &AppName,
@@ -237,6 +174,68 @@ impl LeaseTable {
             row.advance(checkpoint)
         });
         self.shared.metrics().note(noted.await)
+    }
+
+    /// Notes a checkpoint that is to follow, beside the one there is, until one is made: whoever takes the lease meanwhile
+    /// finds it. Durable when this returns. Errors: as [`LeaseTable::checkpoint`].
+    pub async fn prepare(
+        &self,
+        app: &AppName,
+        worker: &WorkerId,
+        held: &HeldLease,
+        pending: PendingCheckpoint,
+    ) -> Result<()> {
+        let noted = self.change(app, worker, held, |core, shard, row| {
+            check_checkpoint(core, shard, pending.at())?;
+            row.prepare(pending)
+        });
+        self.shared.metrics().note(noted.await)
+    }
+
+    /// Asks the holder of a lease to hand it over in order; it learns of it when it renews. Kept in memory only: whoever
+    /// still wants it after a restart asks again. Asking again changes nothing.
+    ///
+    /// Errors: `NotFound`; `Conflict` if the epoch is not the expected one, nobody holds the lease, the worker itself holds
+    /// it, or another successor's time is not up; `Invalid` for a deadline out of bounds; `Unavailable`.
+    pub async fn request_handoff(
+        &self,
+        app: &AppName,
+        stream: &StreamKey,
+        request: RequestHandoff,
+    ) -> Result<LeaseRow> {
+        self.shared.metrics().note(self.request_handoff_now(app, stream, &request))
+    }
+
+    fn request_handoff_now(
+        &self,
+        app: &AppName,
+        stream: &StreamKey,
+        request: &RequestHandoff,
+    ) -> Result<LeaseRow> {
+        self.shared.check_open()?;
+        let RequestHandoff { worker, expected_epoch, deadline_ms, .. } = request;
+        if *deadline_ms > HANDOFF_MS_MAX {
+            let message = format!(
+                "a holder is given 0 to {HANDOFF_MS_MAX} milliseconds to hand over, asked for {deadline_ms}"
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let core = self.registry.get(stream)?;
+        let shard = core.handle(request.shard)?.shard().clone();
+        let now = self.now();
+        let Some(mut row) = self.row(&core, app, shard.id) else {
+            return Err(Error::new(ErrorKind::Conflict, NOBODY_HOLDS));
+        };
+        if row.ask(worker, *expected_epoch, *deadline_ms, now)? == Asked::Newly {
+            self.shared.metrics().handoffs_asked.increment(1);
+        }
+        Ok(LeaseRow::of(shard, Some(&row), now))
+    }
+
+    /// The lease, locked with all others; none if nobody ever took it.
+    fn row(&self, core: &StreamCore, app: &AppName, shard: ShardId) -> Option<MappedMutexGuard<'_, Row>> {
+        let of_app = (core.incarnation(), app.clone());
+        MutexGuard::try_map(self.rows.lock(), |rows| rows.get_mut(&of_app)?.get_mut(&shard)).ok()
     }
 
     /// Changes a lease that `worker` holds. The row is written even if it stays as it was: memory may be ahead of the
@@ -253,61 +252,14 @@ impl LeaseTable {
         let shard = core.handle(held.shard)?.shard().clone();
         let slot = self.metadata.reserve().await?;
         let commit = {
-            let mut rows = self.rows.lock();
-            let row =
-                rows.get_mut(&(core.incarnation(), app.clone())).and_then(|taken| taken.get_mut(&shard.id));
-            let row = row.ok_or_else(|| {
+            let mut row = self.row(&core, app, shard.id).ok_or_else(|| {
                 let message =
                     format!("application {app} holds no lease of {} of stream {}", shard.id, held.stream);
                 Error::new(ErrorKind::Conflict, message)
             })?;
             row.check_held_by(worker, held.epoch)?;
-            change(&core, &shard, row)?;
-            slot.send(Batch::put(row::key(core.incarnation(), app, shard.id), row.encode()))
-        };
-        durable(commit).await
-    }
-
-    /// Removes all leases of a stream that was deleted.
-    pub(crate) async fn forget_stream(&self, incarnation: StreamIncarnation) -> Result<()> {
-        let slot = self.metadata.reserve().await?;
-        let commit = {
-            let mut rows = self.rows.lock();
-            let gone = rows.extract_if(|(stream, _), _| *stream == incarnation);
-            let keys = gone.flat_map(|((_, app), taken)| {
-                taken
-                    .into_keys()
-                    .map(move |shard| (row::key(incarnation, &app, shard), None))
-                    .collect::<Vec<_>>()
-            });
-            let changes: Vec<_> = keys.collect();
-            if changes.is_empty() {
-                return Ok(());
-            }
-            slot.send(Batch { conditions: Vec::new(), changes })
-        };
-        durable(commit).await
-    }
-
-    /// Removes all leases of shards that have expired.
-    pub(crate) async fn forget_shards(
-        &self,
-        incarnation: StreamIncarnation,
-        shards: &[ShardId],
-    ) -> Result<()> {
-        let slot = self.metadata.reserve().await?;
-        let commit = {
-            let mut rows = self.rows.lock();
-            let mut changes = Vec::new();
-            for ((_, app), taken) in rows.iter_mut().filter(|((stream, _), _)| *stream == incarnation) {
-                let gone = shards.iter().filter(|shard| taken.remove(shard).is_some());
-                changes.extend(gone.map(|shard| (row::key(incarnation, app, *shard), None)));
-            }
-            rows.retain(|_, taken| !taken.is_empty());
-            if changes.is_empty() {
-                return Ok(());
-            }
-            slot.send(Batch { conditions: Vec::new(), changes })
+            change(&core, &shard, &mut row)?;
+            slot.send(Batch::put(stored::key(core.incarnation(), app, shard.id), row.encode()))
         };
         durable(commit).await
     }
@@ -327,7 +279,8 @@ impl LeaseTable {
     }
 }
 
-async fn durable(commit: Commit) -> Result<()> {
+/// Waits until a change is durable.
+pub(crate) async fn durable(commit: Commit) -> Result<()> {
     match commit.wait().await? {
         Verdict::Done => Ok(()),
         Verdict::Refused => Err(Error::new(ErrorKind::Internal, "a lease was refused without a condition")),
@@ -349,22 +302,5 @@ fn check_checkpoint(core: &Arc<StreamCore>, shard: &Shard, checkpoint: Checkpoin
             invalid(format!("{} is open: nobody can have come to its end", shard.id))
         }
         Checkpoint::ShardEnd => Ok(()),
-    }
-}
-
-fn shown(shard: Shard, row: Option<&Row>, now: MonotonicMs) -> LeaseRow {
-    match row {
-        None => {
-            let epoch = LeaseEpoch::default();
-            LeaseRow { shard, owner: None, epoch, counter: 0, checkpoint: None, expires_in_ms: 0 }
-        }
-        Some(row) => LeaseRow {
-            shard,
-            owner: row.owner.clone(),
-            epoch: row.epoch,
-            counter: row.counter,
-            checkpoint: Some(row.checkpoint),
-            expires_in_ms: row.expires_in_ms(now),
-        },
     }
 }

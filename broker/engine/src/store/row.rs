@@ -43,6 +43,12 @@ impl RowWriter {
         self.bytes.put_slice(value.as_bytes());
         self
     }
+    /// At most 65,535 bytes.
+    pub(crate) fn blob(mut self, value: &[u8]) -> Self {
+        self.bytes.put_u16_le(u16::try_from(value.len()).expect("what is kept is bounded where it comes in"));
+        self.bytes.put_slice(value);
+        self
+    }
     pub(crate) fn finish(self) -> Bytes {
         self.bytes.freeze()
     }
@@ -72,6 +78,10 @@ impl<'a> RowReader<'a> {
         }
         Ok(row)
     }
+    /// The version it was written in.
+    pub(crate) fn version(&self) -> u8 {
+        self.version
+    }
     /// An error that says the row makes no sense.
     pub(crate) fn damaged(&self, why: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::Damaged, format!("the {} in the metadata store is damaged: {why}", self.what))
@@ -100,13 +110,16 @@ impl<'a> RowReader<'a> {
         self.take().map(u128::from_le_bytes)
     }
     pub(crate) fn text(&mut self) -> Result<&'a str> {
+        std::str::from_utf8(self.blob()?).map_err(|_| self.damaged("a text is not UTF-8"))
+    }
+    pub(crate) fn blob(&mut self) -> Result<&'a [u8]> {
         let length = usize::from(u16::from_le_bytes(self.take()?));
         if self.bytes.len() < length {
             return Err(self.damaged("it is too short"));
         }
-        let (text, rest) = self.bytes.split_at(length);
+        let (blob, rest) = self.bytes.split_at(length);
         self.bytes = rest;
-        std::str::from_utf8(text).map_err(|_| self.damaged("a text is not UTF-8"))
+        Ok(blob)
     }
     /// The end: nothing may be left.
     pub(crate) fn finish(self) -> Result<()> {

@@ -1,20 +1,22 @@
 //! Leases: taken, renewed, lost, given back; checkpoints that only their holder moves, and only forward.
 
 use crate::support::{Broker, named, record, shard};
-use tidemill_engine::{ConsumersOnDelete, Error, ErrorKind, HeldLease, LeaseRow, Steal, TakeLease};
+use tidemill_engine::{
+    ConsumersOnDelete, Error, ErrorKind, HeldLease, LeaseRow, Renewal, Renewed, Steal, TakeLease,
+};
 use tidemill_types::{AppName, Checkpoint, LeaseEpoch, SequenceNumber, WorkerId};
 
-const LEASE_MS: u64 = 10_000;
+pub(crate) const LEASE_MS: u64 = 10_000;
 
-fn app() -> AppName {
+pub(crate) fn app() -> AppName {
     AppName::new("app").unwrap()
 }
 
-fn worker(name: &str) -> WorkerId {
+pub(crate) fn worker(name: &str) -> WorkerId {
     WorkerId::new(name).unwrap()
 }
 
-fn request(name: &str, id: u32, epoch: u64) -> TakeLease {
+pub(crate) fn request(name: &str, id: u32, epoch: u64) -> TakeLease {
     TakeLease {
         shard: shard(id),
         worker: worker(name),
@@ -25,28 +27,37 @@ fn request(name: &str, id: u32, epoch: u64) -> TakeLease {
     }
 }
 
-fn held(id: u32, epoch: u64) -> HeldLease {
+pub(crate) fn held(id: u32, epoch: u64) -> HeldLease {
     HeldLease { stream: named("s"), shard: shard(id), epoch: LeaseEpoch::new(epoch) }
 }
 
-fn kind<T: std::fmt::Debug>(outcome: Result<T, Error>) -> ErrorKind {
+pub(crate) fn kind<T: std::fmt::Debug>(outcome: Result<T, Error>) -> ErrorKind {
     outcome.unwrap_err().kind()
 }
 
 impl Broker {
-    async fn take(&self, request: TakeLease) -> Result<LeaseRow, Error> {
+    pub(crate) async fn take(&self, request: TakeLease) -> Result<LeaseRow, Error> {
         self.engine.leases().take(&app(), &named("s"), request).await
     }
-    async fn lease(&self, id: usize) -> LeaseRow {
+    pub(crate) async fn lease(&self, id: usize) -> LeaseRow {
         self.engine.leases().list(&app(), &named("s")).await.unwrap().swap_remove(id)
     }
-    async fn mark(&self, name: &str, epoch: u64, checkpoint: Checkpoint) -> Result<(), Error> {
+    pub(crate) async fn mark(&self, name: &str, epoch: u64, checkpoint: Checkpoint) -> Result<(), Error> {
         self.engine.leases().checkpoint(&app(), &worker(name), &held(0, epoch), checkpoint).await
     }
-    async fn renew(&self, name: &str, leases: &[HeldLease]) -> Vec<HeldLease> {
-        self.engine.leases().renew(&app(), &worker(name), leases).await.unwrap()
+    pub(crate) async fn renewed(&self, name: &str, leases: &[HeldLease]) -> Renewed {
+        let renewal = |held: &HeldLease| Renewal { held: held.clone(), bytes_per_s: 70 };
+        let renewals: Vec<_> = leases.iter().map(renewal).collect();
+        self.engine.leases().renew(&app(), &worker(name), &renewals).await.unwrap()
     }
-    async fn numbers(&self, count: usize) -> Vec<SequenceNumber> {
+    /// The leases that are lost.
+    pub(crate) async fn renew(&self, name: &str, leases: &[HeldLease]) -> Vec<HeldLease> {
+        self.renewed(name, leases).await.lost
+    }
+    pub(crate) async fn release(&self, name: &str, held: &HeldLease) -> Result<(), Error> {
+        self.engine.leases().release(&app(), &worker(name), held).await
+    }
+    pub(crate) async fn numbers(&self, count: usize) -> Vec<SequenceNumber> {
         let stream = self.engine.stream(&named("s")).unwrap();
         let mut numbers = Vec::new();
         for _ in 0..count {
@@ -57,7 +68,7 @@ impl Broker {
     }
 }
 
-async fn broker() -> Broker {
+pub(crate) async fn broker() -> Broker {
     let broker = Broker::new().await;
     broker.stream("s", 2).await;
     broker

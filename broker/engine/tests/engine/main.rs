@@ -4,6 +4,7 @@
 
 mod consumers;
 mod encryption;
+mod handoffs;
 mod leases;
 mod quotas;
 mod records;

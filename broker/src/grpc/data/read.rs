@@ -136,6 +136,7 @@ fn to_wire(page: FramePage) -> ReadResponse {
         millis_behind: page.millis_behind,
         end_of_shard: page.end.is_some(),
         children: page.end.unwrap_or_default().iter().map(Into::into).collect(),
+        records_behind: None,
     }
 }
 

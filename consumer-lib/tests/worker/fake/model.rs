@@ -121,6 +121,7 @@ impl Model {
             checkpoint: lease.checkpoint.map(Into::into),
             expired: lease.left_ms() == 0,
             expires_in_ms: lease.left_ms(),
+            ..v1::LeaseRow::default()
         }
     }
     /// The next answer from an index on, or nothing when there is nothing new.
@@ -160,6 +161,7 @@ impl Model {
             millis_behind: if *next >= last { 0 } else { 1000 },
             end_of_shard,
             children: Vec::new(),
+            records_behind: None,
         })
     }
 }

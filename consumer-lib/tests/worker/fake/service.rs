@@ -129,7 +129,7 @@ impl v1::lease_server::Lease for Service {
                 Err(_) => lost.push(lease),
             }
         }
-        Ok(Response::new(v1::RenewLeasesResponse { lost }))
+        Ok(Response::new(v1::RenewLeasesResponse { lost, asked: Vec::new() }))
     }
 
     async fn release_lease(
@@ -155,5 +155,40 @@ impl v1::lease_server::Lease for Service {
         }
         row.checkpoint = Some(checkpoint);
         Ok(Response::new(v1::SetCheckpointResponse {}))
+    }
+
+    async fn prepare_checkpoint(
+        &self,
+        _: Request<v1::PrepareCheckpointRequest>,
+    ) -> Result<Response<v1::PrepareCheckpointResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn request_handoff(
+        &self,
+        _: Request<v1::RequestHandoffRequest>,
+    ) -> Result<Response<v1::RequestHandoffResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_apps(
+        &self,
+        _: Request<v1::ListAppsRequest>,
+    ) -> Result<Response<v1::ListAppsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn reset_checkpoints(
+        &self,
+        _: Request<v1::ResetCheckpointsRequest>,
+    ) -> Result<Response<v1::ResetCheckpointsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn delete_app(
+        &self,
+        _: Request<v1::DeleteAppRequest>,
+    ) -> Result<Response<v1::DeleteAppResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 }
