@@ -8,9 +8,11 @@
 //! no stream names: a shard's log is a [`LogId`].
 
 mod background;
+mod behind;
 mod bytes_le;
 mod checkpoint;
 mod commit;
+mod epochs;
 mod error;
 mod journal;
 mod log_state;

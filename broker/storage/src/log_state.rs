@@ -9,6 +9,7 @@
 //!
 //! Not here: any file access but the making of a segment.
 
+use crate::epochs::EpochEnds;
 use crate::producers::{Batch, Producers, Seen};
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
 use crate::{Appended, LogId, Marks};
@@ -76,6 +77,7 @@ pub(crate) struct LogState {
     /// By number; the last is being filled.
     pub segments: VecDeque<Segment>,
     pub marks: Marks,
+    pub epochs: EpochEnds,
     pub next_segment: u64,
     pub producers: Producers,
     /// Arrival of the newest sequenced frame: arrival times of a log never fall.
@@ -129,6 +131,7 @@ impl LogState {
         Self {
             segments: VecDeque::new(),
             marks: Marks::new(first, first, first),
+            epochs: EpochEnds::of_ended(first),
             next_segment: 0,
             producers: Producers::default(),
             newest: None,

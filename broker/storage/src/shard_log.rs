@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
-const TRIM_RACES_MAX: u32 = 16;
+pub(crate) const TRIM_RACES_MAX: u32 = 16;
 
 /// Frames read in one go: whole, checked, one behind the other.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct ShardLog {
 }
 
 /// The segment to read from, as the state of the log tells it.
-struct Target {
+pub(crate) struct Target {
     segment: SegmentId,
     begin: Begin,
     end: u64,
@@ -72,12 +72,12 @@ enum Begin {
 }
 
 /// A stretch of a segment to read from.
-struct Stretch {
-    segment: SegmentId,
+pub(crate) struct Stretch {
+    pub(crate) segment: SegmentId,
     offset: u64,
     end: u64,
     /// The index to go on from behind the stretch: numbers between its last frame and this one were never used.
-    behind: SequenceIndex,
+    pub(crate) behind: SequenceIndex,
 }
 
 impl ShardLog {
@@ -229,7 +229,12 @@ impl ShardLog {
     }
 
     /// What there is to know of segment `at` without touching the disk.
-    fn target(&self, state: &LogState, at: usize, seek: impl Fn(&SparseIndex) -> Option<u64>) -> Target {
+    pub(crate) fn target(
+        &self,
+        state: &LogState,
+        at: usize,
+        seek: impl Fn(&SparseIndex) -> Option<u64>,
+    ) -> Target {
         let segment = &state.segments[at];
         let durable = state.marks.durable();
         let begin = match &segment.index {
@@ -245,7 +250,11 @@ impl ShardLog {
     }
 
     /// Where to begin walking. May read the disk, so nobody must wait for this thread meanwhile.
-    fn refine(&self, target: Target, seek: impl Fn(&SparseIndex) -> Option<u64>) -> Result<Stretch> {
+    pub(crate) fn refine(
+        &self,
+        target: Target,
+        seek: impl Fn(&SparseIndex) -> Option<u64>,
+    ) -> Result<Stretch> {
         let Target { segment, begin, end, behind } = target;
         let offset = match begin {
             Begin::At(offset) => offset,
@@ -263,7 +272,7 @@ impl ShardLog {
     }
 
     /// Whether the segment is no longer part of the log.
-    fn has_left(&self, id: SegmentId) -> bool {
+    pub(crate) fn has_left(&self, id: SegmentId) -> bool {
         let state = self.inner.state.read();
         !state.segments.iter().any(|segment| segment.number == id.number)
     }
@@ -280,18 +289,17 @@ impl ShardLog {
         let mut chunk = Chunk { frames: Vec::new(), next: from };
         let mut expected = None;
         while at < bytes.len() && chunk.next < durable {
-            let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
-            let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
-            if !self.belongs(&header, expected) {
-                return Err(bad(FrameError::Malformed("the frame is intact but does not belong here")));
-            }
+            let header = self.header_at(stretch, &bytes, at, expected)?;
             expected = Some(header.next());
             let length = header.frame_bytes as usize;
             if header.last() >= from && header.kind == FrameKind::Records {
                 if taken > 0 && taken + length > max_bytes {
                     break;
                 }
-                chunk.frames.push(Frame::decode(&bytes.slice(at..)).map_err(bad)?);
+                let frame = Frame::decode(&bytes.slice(at..));
+                chunk
+                    .frames
+                    .push(frame.map_err(|e| damaged(stretch.segment, stretch.offset + at as u64, &e))?);
                 taken += length;
             }
             chunk.next = chunk.next.max(header.next());
@@ -303,13 +311,29 @@ impl ShardLog {
         Ok(chunk)
     }
 
+    /// The header of the frame at `at` of a stretch, which must be the one behind `expected`, if that is known.
+    pub(crate) fn header_at(
+        &self,
+        stretch: &Stretch,
+        bytes: &[u8],
+        at: usize,
+        expected: Option<SequenceIndex>,
+    ) -> Result<FrameHeader> {
+        let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
+        let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
+        if !self.belongs(&header, expected) {
+            return Err(bad(FrameError::Malformed("the frame is intact but does not belong here")));
+        }
+        Ok(header)
+    }
+
     /// Whether a frame is of this log and follows the one before it: a lost or misdirected write may have left an
     /// intact frame of an earlier use of the file in its place.
     fn belongs(&self, header: &FrameHeader, expected: Option<SequenceIndex>) -> bool {
         header.log == self.inner.id.get() && expected.is_none_or(|expected| header.first.follows(expected))
     }
 
-    fn bytes_of(&self, stretch: &Stretch) -> Result<bytes::Bytes> {
+    pub(crate) fn bytes_of(&self, stretch: &Stretch) -> Result<bytes::Bytes> {
         let length = usize::try_from(stretch.end - stretch.offset).expect("segments fit in memory maps");
         self.shared.open_segments.get(stretch.segment)?.bytes(stretch.offset, length)
     }
@@ -318,11 +342,7 @@ impl ShardLog {
         let bytes = self.bytes_of(stretch)?;
         let (mut at, mut expected) = (0, None);
         while at < bytes.len() {
-            let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
-            let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
-            if !self.belongs(&header, expected) {
-                return Err(bad(FrameError::Malformed("the frame is intact but does not belong here")));
-            }
+            let header = self.header_at(stretch, &bytes, at, expected)?;
             expected = Some(header.next());
             if header.arrival >= time {
                 return Ok(header.first.clamp(marks.horizon(), marks.durable()));
@@ -333,12 +353,12 @@ impl ShardLog {
     }
 }
 
-fn has_durable(segment: &Segment) -> bool {
+pub(crate) fn has_durable(segment: &Segment) -> bool {
     segment.durable_end > SegmentHeader::BYTES as u64
 }
 
 /// The segment that holds `from`, if anything at or after it is durable.
-fn segment_of(state: &LogState, from: SequenceIndex) -> Option<usize> {
+pub(crate) fn segment_of(state: &LogState, from: SequenceIndex) -> Option<usize> {
     if from >= state.marks.durable() || state.segments.is_empty() {
         return None;
     }

@@ -115,6 +115,50 @@ fn reading_to_the_end_leads_to_the_tip_also_across_epochs() {
     assert_eq!((chunk.frames.len(), chunk.next), (1, log.marks().durable()));
 }
 
+/// Numbers are skipped with each opening; records are counted all the same.
+#[test]
+fn what_lies_behind_a_place_is_counted_exactly_over_many_openings() {
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    let mut written = Vec::new();
+    for epoch in 1..=6u64 {
+        let storage = place.open(Durability::Device, &[1]);
+        let log = storage.log(LogId::new(1)).unwrap();
+        let total = written.len() as u64;
+        if epoch > 1 {
+            assert_eq!(log.records_from(SequenceIndex::ZERO).unwrap(), total, "epoch {epoch}");
+        }
+        for round in 0..40u64 {
+            place.clock.advance_ms(10);
+            let placed = append(&log, frame(&[&vec![round as u8; 9_000], b"", b"x"])).unwrap();
+            written.extend((0..3).map(|n| (placed.first.plus(n), placed.arrival)));
+        }
+        // some openings write nothing
+        storage.close().unwrap();
+        drop(storage);
+        drop(log);
+        place.open(Durability::Device, &[1]).close().unwrap();
+    }
+    let storage = place.open(Durability::Device, &[1]);
+    let log = storage.log(LogId::new(1)).unwrap();
+    for (at, (index, arrival)) in written.iter().enumerate() {
+        assert_eq!(log.records_from(*index).unwrap(), (written.len() - at) as u64, "from {index}");
+        assert_eq!(log.arrival_from(*index).unwrap(), Some(*arrival), "from {index}");
+    }
+    for tip in [log.marks().durable(), SequenceIndex::MAX, written.last().unwrap().0.next()] {
+        assert_eq!((log.records_from(tip).unwrap(), log.arrival_from(tip).unwrap()), (0, None), "from {tip}");
+    }
+    // a closing entry has a number and is no record; what is trimmed is not behind either
+    let (tx, rx) = mpsc::channel();
+    log.seal(move |result| tx.send(result).unwrap());
+    rx.recv().unwrap().unwrap();
+    let horizon = log.trim(written[written.len() / 2].1).unwrap();
+    let kept = written.iter().filter(|(index, _)| *index >= horizon).count() as u64;
+    assert!(kept > 0 && kept < written.len() as u64);
+    assert_eq!(log.records_from(SequenceIndex::ZERO).unwrap(), kept);
+    assert_eq!(log.records_from(written.last().unwrap().0).unwrap(), 1);
+    assert_eq!(log.arrival_from(written.last().unwrap().0.next()).unwrap(), None);
+}
+
 #[test]
 fn a_memory_file_system_without_direct_writes_works() {
     write_reopen_read(tempfile::tempdir_in("/dev/shm").unwrap(), Durability::Device);

@@ -14,6 +14,7 @@ mod scan;
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::{Disk, DiskFile, Sync};
+use crate::epochs::EpochEnds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, Found, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
@@ -127,6 +128,7 @@ impl Reviving {
         }
         let horizon = if self.state.segments.is_empty() { first } else { self.state.marks.horizon() };
         self.state.marks = Marks::new(horizon, first, first);
+        self.state.epochs = EpochEnds::of_ended(durable);
         Ok(())
     }
 }
@@ -257,6 +259,7 @@ fn known_state(id: LogId, entry: &LogEntry, files: &BTreeMap<u64, u64>) -> Resul
     Ok(LogState {
         segments,
         marks: Marks::new(entry.horizon, entry.durable, entry.durable),
+        epochs: EpochEnds::of_ended(entry.durable),
         next_segment: entry.next_segment,
         producers,
         newest: entry.newest,

@@ -357,6 +357,20 @@ impl ExpectedLog {
             }
             None => assert!(chunk.next <= marks.durable().max(marks.horizon())),
         }
+        self.check_behind(log, from);
+    }
+
+    /// What is told to lie behind a place is what lies there.
+    fn check_behind(&self, log: &ShardLog, from: u64) {
+        let start = from.max(self.horizon);
+        let is_behind = |stored: &&Stored| stored.kind == FrameKind::Records && stored.next() > start;
+        let behind: Vec<_> = self.history.iter().filter(is_behind).collect();
+        let count = |stored: &&Stored| stored.next() - stored.first.max(start);
+        let from = SequenceIndex::new(from).unwrap();
+        let records: u64 = behind.iter().map(count).sum();
+        assert_eq!(log.records_from(from).unwrap(), records, "{:?}: records from {from}", self.id);
+        let arrival = log.arrival_from(from).unwrap().map(TimestampMs::get);
+        assert_eq!(arrival, behind.first().map(|first| first.arrival), "{:?}: arrival from {from}", self.id);
     }
 }
 

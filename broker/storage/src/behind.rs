@@ -1,0 +1,166 @@
+//! What lies behind a place in a log: how many records, and since when the first of them is there.
+//!
+//! Both are exact. Counting touches no disk where the place and the tip are of one epoch, or of this and the last one before
+//! the log was opened. Where older epochs end is read from their segments, once: per end, the headers of at most one
+//! spacing of the sparse index.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log_state::{Closing, LogState};
+use crate::segment::SegmentId;
+use crate::shard_log::{ShardLog, TRIM_RACES_MAX, has_durable, segment_of};
+use tidemill_types::{Epoch, FrameKind, SequenceIndex, TimestampMs};
+
+/// A segment in which epochs end that are not known, as far as they are not.
+struct Unknown {
+    segment: u64,
+    base: SequenceIndex,
+    limit: SequenceIndex,
+}
+
+impl ShardLog {
+    /// How many durable records there are at `from` and behind it. May read the disk.
+    pub fn records_from(&self, from: SequenceIndex) -> Result<u64> {
+        for _ in 0..TRIM_RACES_MAX {
+            let (begin, unknown) = {
+                let state = self.inner.state.read();
+                let from = from.max(state.marks.horizon());
+                match state.records_from(from) {
+                    Some(records) => return Ok(records),
+                    None => state.unknown_epochs(from),
+                }
+            };
+            if let Some(ends) = self.epoch_ends(&unknown)? {
+                self.inner.state.write().epochs.extend(begin, ends);
+            }
+        }
+        Err(trimmed_away())
+    }
+
+    /// When the first durable record at `from` or behind it arrived; none if there is none. May read the disk.
+    pub fn arrival_from(&self, from: SequenceIndex) -> Result<Option<TimestampMs>> {
+        let mut from = from;
+        for _ in 0..TRIM_RACES_MAX {
+            let target = {
+                let state = self.inner.state.read();
+                from = from.max(state.marks.horizon());
+                let Some(at) = segment_of(&state, from).filter(|_| state.records_from(from) != Some(0))
+                else {
+                    return Ok(None);
+                };
+                let segment = &state.segments[at];
+                if from <= segment.base && has_durable(segment) {
+                    return Ok(Some(segment.first_arrival));
+                }
+                self.target(&state, at, |index| index.seek(from))
+            };
+            let stretch = self.refine(target, |index| index.seek(from))?;
+            let bytes = match self.bytes_of(&stretch) {
+                Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => continue,
+                bytes => bytes?,
+            };
+            let (mut at, mut expected) = (0, None);
+            while at < bytes.len() {
+                let header = self.header_at(&stretch, &bytes, at, expected)?;
+                if header.last() >= from && header.kind == FrameKind::Records {
+                    return Ok(Some(header.arrival));
+                }
+                expected = Some(header.next());
+                at += header.frame_bytes as usize;
+            }
+            if stretch.behind <= from {
+                return Ok(None);
+            }
+            from = stretch.behind;
+        }
+        Err(trimmed_away())
+    }
+
+    /// The ends of the epochs that are over within these segments; none if one of them is trimmed away meanwhile.
+    fn epoch_ends(&self, unknown: &[Unknown]) -> Result<Option<Vec<SequenceIndex>>> {
+        let mut ends = Vec::new();
+        for segment in unknown {
+            let mut begin = Some(segment.base);
+            while let Some(first) = begin {
+                match self.epoch_end(segment, first) {
+                    Ok((end, next)) => {
+                        ends.extend(end);
+                        begin = next;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Io && self.has_left(self.id_of(segment)) => {
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(Some(ends))
+    }
+
+    /// Where the epoch of `first` ends in a segment, unless it goes on behind what is looked at; and where the next begins
+    /// in it, if one does.
+    fn epoch_end(
+        &self,
+        unknown: &Unknown,
+        first: SequenceIndex,
+    ) -> Result<(Option<SequenceIndex>, Option<SequenceIndex>)> {
+        let last = last_of_epoch(first);
+        let target = {
+            let state = self.inner.state.read();
+            let at = state.segments.iter().position(|segment| segment.number == unknown.segment);
+            let gone = || Error::new(ErrorKind::Io, "the segment was trimmed");
+            self.target(&state, at.ok_or_else(gone)?, |index| index.seek(last))
+        };
+        let stretch = self.refine(target, |index| index.seek(last))?;
+        let bytes = self.bytes_of(&stretch)?;
+        let (mut at, mut end) = (0, None);
+        while at < bytes.len() {
+            let header = self.header_at(&stretch, &bytes, at, end)?;
+            if header.first >= unknown.limit {
+                break;
+            }
+            if header.first > last {
+                return Ok((end, Some(header.first)));
+            }
+            end = Some(header.next());
+            at += header.frame_bytes as usize;
+        }
+        Ok((end.filter(|end| *end != unknown.limit), None))
+    }
+
+    fn id_of(&self, unknown: &Unknown) -> SegmentId {
+        SegmentId { log: self.inner.id, number: unknown.segment }
+    }
+}
+
+impl LogState {
+    /// How many records there are at `from` and behind it; none if that is not known without looking at segments.
+    fn records_from(&self, from: SequenceIndex) -> Option<u64> {
+        let indexes = self.epochs.count(from, self.marks.durable())?;
+        // the closing entry has an index too
+        Some(indexes - u64::from(indexes > 0 && self.closing == Closing::Sealed))
+    }
+
+    /// The segments in which epochs end that are not known, back to the one that holds `from`; and where that begins.
+    fn unknown_epochs(&self, from: SequenceIndex) -> (SequenceIndex, Vec<Unknown>) {
+        let known_from = self.epochs.known_from();
+        let front = self.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        let begin = self.segments.get(front).map_or(from, |segment| segment.base);
+        let until =
+            |at: usize| self.segments.get(at + 1).map_or(known_from, |next| next.base.min(known_from));
+        let within = self.segments.iter().enumerate().skip(front).take_while(|(_, s)| s.base < known_from);
+        let unknown = within
+            .map(|(at, segment)| Unknown { segment: segment.number, base: segment.base, limit: until(at) })
+            .filter(|unknown| unknown.base.epoch() != unknown.limit.epoch());
+        (begin.min(from), unknown.collect())
+    }
+}
+
+/// The last index that the epoch of `index` could use.
+fn last_of_epoch(index: SequenceIndex) -> SequenceIndex {
+    let next = Epoch::new(index.epoch().get() + 1).map_or(SequenceIndex::MAX, |next| next.first_index());
+    SequenceIndex::new(next.get() - 1).unwrap_or(SequenceIndex::MAX)
+}
+
+fn trimmed_away() -> Error {
+    Error::new(ErrorKind::Unavailable, "records are trimmed faster than they could be counted; try again")
+}
