@@ -78,7 +78,7 @@ async fn put_until(producer: Producer, first: u64, stop: Arc<AtomicBool>) -> Res
 /// Who holds each shard's lease.
 async fn owners(broker: &Broker) -> Result<HashMap<u32, String>> {
     let mut client = Channel::connect(&broker.endpoint()?).await?.lease();
-    let request = ListLeasesRequest { app: APP.into(), stream: STREAM.into() };
+    let request = ListLeasesRequest { app: APP.into(), stream: STREAM.into(), with_lag: false };
     let leases = client.list_leases(request).await?.into_inner().leases;
     let owner = |lease: tidemill_proto::v1::LeaseRow| Some((lease.shard?.id, lease.owner));
     Ok(leases.into_iter().filter_map(owner).collect())

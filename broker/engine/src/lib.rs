@@ -43,7 +43,7 @@ pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KeyMaterial, KeyRing, WrappingKey};
 pub use lease::{
-    HeldLease, LeaseRow, LeaseTable, Renewal, Renewed, RequestHandoff, Steal, Successor, TakeLease,
+    HeldLease, Lag, LeaseRow, LeaseTable, Renewal, Renewed, RequestHandoff, Steal, Successor, TakeLease,
 };
 pub use read::{FramePage, ReadRecord, RecordPage};
 pub use settings::Settings;

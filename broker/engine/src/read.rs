@@ -31,6 +31,8 @@ pub struct FramePage {
     pub next: SequenceIndex,
     /// 0 at the tip, else how long ago the last record of the page arrived, at least 1.
     pub millis_behind: u64,
+    /// Stored records behind the page; none if they cannot be counted.
+    pub records_behind: Option<u64>,
     /// The children, when a closed shard was read to its end.
     pub end: Option<Vec<Shard>>,
 }
@@ -158,6 +160,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// What a page says about where it ends.
 pub(crate) struct Ending {
     pub(crate) millis_behind: u64,
+    pub(crate) records_behind: Option<u64>,
     end: Option<Vec<Shard>>,
 }
 
@@ -178,14 +181,18 @@ pub(crate) fn ending(
         Some(arrival) if !at_tip => now.get().saturating_sub(arrival.get()).max(1),
         _ => 0,
     };
+    // what keeps records from being counted keeps them from being read: the next page tells it
+    let records_behind = if at_tip { Some(0) } else { log.records_from(next).ok() };
     if last.is_some() {
-        // numbers skipped between two openings are no records
-        let lag = durable.get().saturating_sub(next.get().max(durable.epoch().first_index().get()));
-        handle.metrics().lag_records.record(lag as f64);
+        handle.metrics().lag_records.record(records_behind.unwrap_or_default() as f64);
         handle.metrics().lag_ms.record(millis_behind as f64);
     }
     let at_end = at_tip && is_closed;
-    Ending { millis_behind, end: at_end.then(|| core.shard_set().children(handle.shard().id)) }
+    Ending {
+        millis_behind,
+        records_behind,
+        end: at_end.then(|| core.shard_set().children(handle.shard().id)),
+    }
 }
 
 /// A page of frames. Blocks on the page cache unless `from` is at the tip.
@@ -217,6 +224,7 @@ pub(crate) fn frame_page(
         from: first,
         next,
         millis_behind: ending.millis_behind,
+        records_behind: ending.records_behind,
         end: ending.end,
     })
 }

@@ -14,7 +14,7 @@
 
 use crate::append::counted_bytes;
 use crate::error::Result;
-use crate::read::{FramePage, blocking, ending, frame_page};
+use crate::read::{Ending, FramePage, blocking, ending, frame_page};
 use crate::shard::handle::ShardHandle;
 use crate::shard::large::INLINE_BYTES_MAX;
 use crate::shard::quota::Owed;
@@ -106,9 +106,16 @@ impl Subscription {
     }
 
     fn empty_page(&self) -> FramePage {
-        let millis_behind = ending(&self.core, &self.handle, self.next, None).millis_behind;
-        let (from, next) = (self.next, self.next);
-        FramePage { frames: Vec::new(), encrypted: Vec::new(), from, next, millis_behind, end: None }
+        let Ending { millis_behind, records_behind, .. } = ending(&self.core, &self.handle, self.next, None);
+        FramePage {
+            frames: Vec::new(),
+            encrypted: Vec::new(),
+            from: self.next,
+            next: self.next,
+            millis_behind,
+            records_behind,
+            end: None,
+        }
     }
 
     fn elapsed_ns(&self) -> u64 {

@@ -65,7 +65,12 @@ impl Lease for LeaseService {
     ) -> Result<Response<v1::ListLeasesResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
         let (app, stream) = self.app_and_stream(&caller, &request.app, &request.stream)?;
-        let rows = self.access.engine().leases().list(&app, &stream).await.map_err(|e| told(&e))?;
+        let leases = self.access.engine().leases();
+        let rows = match request.with_lag {
+            true => leases.list_with_lag(&app, &stream).await,
+            false => leases.list(&app, &stream).await,
+        };
+        let rows = rows.map_err(|e| told(&e))?;
         Ok(Response::new(v1::ListLeasesResponse { leases: rows.iter().map(row).collect() }))
     }
 
@@ -218,7 +223,7 @@ fn row(row: &LeaseRow) -> v1::LeaseRow {
         handoff_in_ms: row.successor.as_ref().map_or(0, |next| next.in_ms),
         pending: row.pending.as_ref().map(Into::into),
         bytes_per_s: row.bytes_per_s,
-        records_behind: None,
-        millis_behind: None,
+        records_behind: row.lag.map(|lag| lag.records),
+        millis_behind: row.lag.map(|lag| lag.millis),
     }
 }

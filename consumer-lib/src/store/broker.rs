@@ -56,7 +56,8 @@ impl BrokerStore {
     }
 
     pub(crate) async fn list(&self, stream: &StreamName) -> Result<Vec<LeaseRow>> {
-        let request = v1::ListLeasesRequest { app: self.app.to_string(), stream: stream.to_string() };
+        let request =
+            v1::ListLeasesRequest { app: self.app.to_string(), stream: stream.to_string(), with_lag: false };
         let mut client = self.channel.lease();
         let answer = self.call(request, |request| async move { client.list_leases(request).await }).await?;
         answer.leases.into_iter().map(row_from_wire).collect()

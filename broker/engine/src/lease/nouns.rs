@@ -1,5 +1,6 @@
 //! What workers ask of the leases, and what they are told.
 
+use super::lag::Lag;
 use super::row::{Handoff, Row};
 use tidemill_types::{
     Checkpoint, LeaseEpoch, MonotonicMs, PendingCheckpoint, Shard, ShardId, StreamKey, WorkerId,
@@ -103,6 +104,8 @@ pub struct LeaseRow {
     pub successor: Option<Successor>,
     /// The throughput its holder told when it renewed last, in bytes a second.
     pub bytes_per_s: u64,
+    /// How far the application is behind; none where nobody can tell, or nobody asked.
+    pub lag: Option<Lag>,
 }
 
 impl LeaseRow {
@@ -122,6 +125,7 @@ impl LeaseRow {
             expires_in_ms: row.map_or(0, |row| row.expires_in_ms(now)),
             successor: row.and_then(|row| row.handoff.as_ref()).map(waits),
             bytes_per_s: row.map_or(0, |row| row.bytes_per_s),
+            lag: None,
         }
     }
 }

@@ -136,7 +136,7 @@ fn to_wire(page: FramePage) -> ReadResponse {
         millis_behind: page.millis_behind,
         end_of_shard: page.end.is_some(),
         children: page.end.unwrap_or_default().iter().map(Into::into).collect(),
-        records_behind: None,
+        records_behind: page.records_behind,
     }
 }
 
