@@ -7,7 +7,7 @@
 //!   Engine ─ create, delete ─► catalog::owner (one task) ─► store (group commit) ─► registry of streams
 //!   Stream ─ put, submit ────► shard::handle (bounded queue) ─► log ─► PendingAppend
 //!          ─ read, subscribe ─► log, woken by the shard's tail
-//!   LeaseTable ─ take, renew, hand over, release, checkpoint ─► memory ─► store
+//!   LeaseTable ─ take, renew, hand over, release, checkpoint, reset ─► memory ─► store
 //! ```
 //!
 //! Not here: authentication, quotas of accounts, encodings of any wire, what a consumer does with its records.
@@ -43,7 +43,8 @@ pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KeyMaterial, KeyRing, WrappingKey};
 pub use lease::{
-    HeldLease, Lag, LeaseRow, LeaseTable, Renewal, Renewed, RequestHandoff, Steal, Successor, TakeLease,
+    App, AppPage, AppStream, Effect, HeldLease, Holders, Lag, LeaseRow, LeaseTable, Renewal, Renewed,
+    RequestHandoff, ResetCheckpoints, ResetRow, Steal, Successor, TakeLease,
 };
 pub use read::{FramePage, ReadRecord, RecordPage};
 pub use settings::Settings;

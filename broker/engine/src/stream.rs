@@ -237,11 +237,13 @@ impl StreamCore {
         self.deleted.store(true, Ordering::SeqCst);
         self.shards.load().handles().for_each(|handle| handle.mark_gone(gone(&self.key)));
     }
+    /// An error if the stream is gone.
+    pub(crate) fn check_there(&self) -> Result<()> {
+        if self.is_deleted() { Err(gone(&self.key)) } else { Ok(()) }
+    }
     /// The shard; an error if the stream is gone or never had it.
     pub(crate) fn handle(&self, id: ShardId) -> Result<Arc<ShardHandle>> {
-        if self.is_deleted() {
-            return Err(gone(&self.key));
-        }
+        self.check_there()?;
         self.shards.load().get(id).cloned().ok_or_else(|| no_such_shard(&self.key, id))
     }
     /// Shows other shards, in one step; then tells those that were closed or have gone.

@@ -75,6 +75,28 @@ impl ShardLog {
         Err(trimmed_away())
     }
 
+    /// The last record below `from` that is kept, and when it arrived; none if there is none. May read the disk.
+    pub fn record_before(&self, from: SequenceIndex) -> Result<Option<(SequenceIndex, TimestampMs)>> {
+        // from here on all ends are known
+        self.records_from(SequenceIndex::ZERO)?;
+        let before = {
+            let state = self.inner.state.read();
+            state.epochs.before(from, state.marks.durable()).filter(|before| *before >= state.marks.horizon())
+        };
+        let Some(before) = before else { return Ok(None) };
+        match self.arrival_from(before)? {
+            Some(arrival) => Ok(Some((before, arrival))),
+            // the closing entry; or it was trimmed a moment ago
+            None => {
+                if self.records_from(SequenceIndex::ZERO)? > 0 {
+                    self.record_before(before)
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+
     /// The ends of the epochs that are over within these segments; none if one of them is trimmed away meanwhile.
     fn epoch_ends(&self, unknown: &[Unknown]) -> Result<Option<Vec<SequenceIndex>>> {
         let mut ends = Vec::new();

@@ -39,6 +39,12 @@ impl EpochEnds {
         let up_to = |end: &SequenceIndex| end.get().saturating_sub(from.max(end.epoch().first_index()).get());
         is_known.then(|| self.ends.iter().chain([&durable]).map(up_to).sum())
     }
+    /// The last index below `index` that was used, if all ends from there on are known.
+    pub(crate) fn before(&self, index: SequenceIndex, durable: SequenceIndex) -> Option<SequenceIndex> {
+        let mut ends = self.ends.iter().chain([&durable]).rev();
+        let end = ends.find(|end| index.min(**end) > end.epoch().first_index())?;
+        SequenceIndex::new(index.min(*end).get() - 1).ok()
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +68,17 @@ mod tests {
         ends.extend(at(2, 1), vec![at(2, 3), at(4, 2)]);
         assert_eq!(ends.count(at(2, 1), durable), Some(2 + 1 + 13));
         assert_eq!(ends.count(at(3, 1), durable), Some(1 + 13));
+        for (index, before) in [
+            (at(7, 3), Some(at(7, 2))),
+            (at(9, 9), Some(at(7, 3))),
+            (at(7, 1), Some(at(5, 10))),
+            (at(6, 5), Some(at(5, 10))),
+            (at(5, 99), Some(at(5, 10))),
+            (at(5, 1), Some(at(4, 1))),
+            (at(2, 1), None),
+        ] {
+            assert_eq!(ends.before(index, durable), before, "{index}");
+        }
         ends.extend(at(3, 1), vec![]);
         assert_eq!(ends.known_from(), at(2, 1), "what is known stays known");
     }

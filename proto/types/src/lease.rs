@@ -78,11 +78,17 @@ pub enum Checkpoint {
     At {
         /// The last record processed.
         number: SequenceNumber,
-        /// Within an aggregated record, the last sub-record processed; 0 elsewhere.
+        /// Within an aggregated record, the last sub-record processed; 0 elsewhere. [`Checkpoint::WHOLE`] stands for all of
+        /// them, whatever the record holds.
         sub: u64,
     },
     /// The shard was closed and all its records are processed.
     ShardEnd,
+}
+
+impl Checkpoint {
+    /// The sub-record of one who does not know what a record holds, and means all of it.
+    pub const WHOLE: u64 = u64::MAX;
 }
 
 /// A checkpoint that was announced and not made yet, with what the application needs to complete it or take it back.

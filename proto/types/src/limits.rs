@@ -68,5 +68,3 @@ pub const LEASE_MS_MAX: u64 = 10 * 60 * 1000;
 pub const HANDOFF_MS_MAX: u64 = 10 * 60 * 1000;
 /// Most bytes an application may keep with a checkpoint that it prepares.
 pub const LEASE_STATE_BYTES_MAX: usize = 4096;
-/// Most applications in one page of a list.
-pub const APPS_PER_PAGE_MAX: usize = 1000;

@@ -75,6 +75,10 @@ impl Registry {
     pub(crate) fn set_commitment(&self, account: &AccountId, commitment: Commitment) {
         self.commitments.write().insert(account.clone(), commitment);
     }
+    /// The streams of an account, by name.
+    pub(crate) fn of_account(&self, account: &AccountId) -> Vec<Arc<StreamCore>> {
+        of_account(&self.streams.read(), account, None).map(|(_, stream)| Arc::clone(stream)).collect()
+    }
     /// All streams there are.
     pub(crate) fn all(&self) -> Vec<Arc<StreamCore>> {
         self.streams.read().values().cloned().collect()

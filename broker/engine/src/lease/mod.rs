@@ -3,6 +3,8 @@
 pub(crate) mod ending;
 mod lag;
 mod nouns;
+mod operate;
+mod reset;
 mod row;
 mod stored;
 pub(crate) mod table;
@@ -10,5 +12,9 @@ pub(crate) mod table;
 mod tests;
 
 pub use lag::Lag;
-pub use nouns::{HeldLease, LeaseRow, Renewal, Renewed, RequestHandoff, Steal, Successor, TakeLease};
+pub use nouns::{
+    App, AppPage, AppStream, HeldLease, LeaseRow, Renewal, Renewed, RequestHandoff, ResetCheckpoints, Steal,
+    Successor, TakeLease,
+};
+pub use reset::{Effect, Holders, ResetRow};
 pub use table::LeaseTable;

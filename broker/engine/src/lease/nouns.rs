@@ -1,9 +1,11 @@
-//! What workers ask of the leases, and what they are told.
+//! What workers and operators ask of the leases, and what they are told.
 
 use super::lag::Lag;
+use super::reset::{Effect, Holders};
 use super::row::{Handoff, Row};
 use tidemill_types::{
-    Checkpoint, LeaseEpoch, MonotonicMs, PendingCheckpoint, Shard, ShardId, StreamKey, WorkerId,
+    AppName, Checkpoint, LeaseEpoch, MonotonicMs, PendingCheckpoint, Position, Shard, ShardId, StreamKey,
+    StreamName, WorkerId,
 };
 
 /// Whether a lease may be taken from a worker that still holds it.
@@ -128,4 +130,46 @@ impl LeaseRow {
             lag: None,
         }
     }
+}
+
+/// Where an operator wants the checkpoints of an application to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResetCheckpoints {
+    /// The place. One with a sequence number concerns the shard that the number is of, and those that came from it.
+    pub to: Position,
+    /// What becomes of workers that hold the leases.
+    pub holders: Holders,
+    /// Whether it is done.
+    pub effect: Effect,
+}
+
+/// An application, and where it has leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its name.
+    pub app: AppName,
+    /// By name.
+    pub streams: Vec<AppStream>,
+}
+
+/// The leases of an application on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppStream {
+    /// The stream.
+    pub stream: StreamName,
+    /// Leases that were taken at least once, or reset.
+    pub leases: usize,
+    /// Of these, held and not run out.
+    pub held: usize,
+    /// Workers that hold them.
+    pub workers: usize,
+}
+
+/// Some applications, and whether there are more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppPage {
+    /// Names ascending.
+    pub apps: Vec<App>,
+    /// Whether more follow.
+    pub more: bool,
 }

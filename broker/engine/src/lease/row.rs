@@ -9,9 +9,10 @@
 //!                     └─ release while one waits: held by the successor, epoch + 1
 //! ```
 //!
-//! How it is written down: [`super::stored`].
+//! An operator may move its checkpoint anywhere: then nobody holds it, and who did is fenced off. How it is written down: [`super::stored`].
 
 use crate::error::{Error, ErrorKind, Result};
+use tidemill_types::limits::LEASE_MS_MIN;
 use tidemill_types::{Checkpoint, LeaseEpoch, MonotonicMs, PendingCheckpoint, WorkerId};
 
 /// A lease that was taken at least once.
@@ -88,6 +89,24 @@ impl Row {
             handoff: None,
             bytes_per_s: row.map_or(0, |row| row.bytes_per_s),
         })
+    }
+
+    /// The lease after its checkpoint was put to another place; `row` is none where nobody ever took it. Nobody holds it any
+    /// more; who did is fenced off.
+    pub(crate) fn moved(row: Option<&Self>, checkpoint: Checkpoint, now: MonotonicMs) -> Self {
+        let epoch = row.map_or(LeaseEpoch::default(), |row| row.epoch);
+        let rises = row.is_none_or(|row| row.owner.is_some());
+        Self {
+            owner: None,
+            epoch: if rises { epoch.next() } else { epoch },
+            checkpoint,
+            pending: None,
+            lease_ms: row.map_or(LEASE_MS_MIN, |row| row.lease_ms),
+            counter: 0,
+            expires: now,
+            handoff: None,
+            bytes_per_s: row.map_or(0, |row| row.bytes_per_s),
+        }
     }
 
     /// Who holds it and has not let it run out.

@@ -128,10 +128,7 @@ impl LeaseTable {
             core.handle(request.shard)?; // a stream deleted meanwhile gets no new lease
             let now = self.now();
             let known = rows.get(&(core.incarnation(), app.clone())).and_then(|taken| taken.get(&shard.id));
-            if known.is_none() && rows.values().map(BTreeMap::len).sum::<usize>() >= LEASES_MAX {
-                let message = format!("this broker keeps at most {LEASES_MAX} leases");
-                return Err(Error::new(ErrorKind::Throttled, message));
-            }
+            check_room(&rows, usize::from(known.is_none()))?;
             let claim = Claim {
                 worker: &request.worker,
                 expected: request.expected_epoch,
@@ -306,6 +303,15 @@ impl LeaseTable {
         }
         count
     }
+}
+
+/// An error unless so many more leases can be kept.
+pub(super) fn check_room(rows: &Rows, more: usize) -> Result<()> {
+    if more == 0 || rows.values().map(BTreeMap::len).sum::<usize>() + more <= LEASES_MAX {
+        return Ok(());
+    }
+    let message = format!("this broker keeps at most {LEASES_MAX} leases");
+    Err(Error::new(ErrorKind::Throttled, message))
 }
 
 /// Waits until a change is durable.

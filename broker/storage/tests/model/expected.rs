@@ -369,6 +369,13 @@ impl ExpectedLog {
         let from = SequenceIndex::new(from).unwrap();
         let records: u64 = behind.iter().map(count).sum();
         assert_eq!(log.records_from(from).unwrap(), records, "{:?}: records from {from}", self.id);
+        let is_before = |stored: &&Stored| {
+            stored.kind == FrameKind::Records && stored.first < from.get() && stored.next() > self.horizon
+        };
+        let before = self.history.iter().rev().find(is_before);
+        let before = before.map(|stored| (stored.next().min(from.get()) - 1, stored.arrival));
+        let found = log.record_before(from).unwrap().map(|(index, arrival)| (index.get(), arrival.get()));
+        assert_eq!(found, before.filter(|(index, _)| *index >= self.horizon), "{:?}: before {from}", self.id);
         let arrival = log.arrival_from(from).unwrap().map(TimestampMs::get);
         assert_eq!(arrival, behind.first().map(|first| first.arrival), "{:?}: arrival from {from}", self.id);
     }
