@@ -1,15 +1,17 @@
-//! Leases: list, take, renew, hand over, release, checkpoint.
+//! Leases: list, take, renew, hand over, release, checkpoint; and applications: list, reset, delete.
+
+mod wire;
 
 use super::access::{Access, Caller};
 use super::told;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use tidemill_engine::{HeldLease, LeaseRow, Renewal, RequestHandoff, Steal, TakeLease};
+use tidemill_engine::{HeldLease, Renewal};
+use tidemill_proto::Error;
 use tidemill_proto::convert::required;
 use tidemill_proto::v1;
 use tidemill_proto::v1::lease_server::Lease;
-use tidemill_proto::{Error, Result as Checked};
-use tidemill_types::{AppName, Checkpoint, LeaseEpoch, PendingCheckpoint, ShardId, StreamKey, WorkerId};
+use tidemill_types::{AppName, Checkpoint, LeaseEpoch, PendingCheckpoint, ShardId, StreamKey};
 use tonic::{Request, Response, Status};
 
 /// Who may read a stream may hold leases on its shards.
@@ -71,7 +73,7 @@ impl Lease for LeaseService {
             false => leases.list(&app, &stream).await,
         };
         let rows = rows.map_err(|e| told(&e))?;
-        Ok(Response::new(v1::ListLeasesResponse { leases: rows.iter().map(row).collect() }))
+        Ok(Response::new(v1::ListLeasesResponse { leases: rows.iter().map(wire::row).collect() }))
     }
 
     async fn take_lease(
@@ -80,9 +82,14 @@ impl Lease for LeaseService {
     ) -> Result<Response<v1::TakeLeaseResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
         let (app, stream) = self.app_and_stream(&caller, &request.app, &request.stream)?;
-        let taken =
-            self.access.engine().leases().take(&app, &stream, take(request)?).await.map_err(|e| told(&e))?;
-        Ok(Response::new(v1::TakeLeaseResponse { lease: Some(row(&taken)) }))
+        let taken = self
+            .access
+            .engine()
+            .leases()
+            .take(&app, &stream, wire::take(request)?)
+            .await
+            .map_err(|e| told(&e))?;
+        Ok(Response::new(v1::TakeLeaseResponse { lease: Some(wire::row(&taken)) }))
     }
 
     async fn renew_leases(
@@ -90,7 +97,7 @@ impl Lease for LeaseService {
         request: Request<v1::RenewLeasesRequest>,
     ) -> Result<Response<v1::RenewLeasesResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
-        let (app, worker) = app_and_worker(&request.app, &request.worker)?;
+        let (app, worker) = wire::app_and_worker(&request.app, &request.worker)?;
         if request.leases.len() > RENEWALS_MAX {
             return Err(
                 Error::invalid(format!("at most {RENEWALS_MAX} leases can be renewed at once")).into()
@@ -100,8 +107,8 @@ impl Lease for LeaseService {
         let renewed =
             self.access.engine().leases().renew(&app, &worker, &leases).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::RenewLeasesResponse {
-            lost: renewed.lost.iter().map(held_to_wire).collect(),
-            asked: renewed.asked.iter().map(held_to_wire).collect(),
+            lost: renewed.lost.iter().map(wire::held_to_wire).collect(),
+            asked: renewed.asked.iter().map(wire::held_to_wire).collect(),
         }))
     }
 
@@ -110,7 +117,7 @@ impl Lease for LeaseService {
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
-        let (app, worker) = app_and_worker(&request.app, &request.worker)?;
+        let (app, worker) = wire::app_and_worker(&request.app, &request.worker)?;
         let lease = self.one_held(&caller, request.lease)?;
         self.access.engine().leases().release(&app, &worker, &lease).await.map_err(|e| told(&e))?;
         Ok(Response::new(v1::ReleaseLeaseResponse {}))
@@ -121,7 +128,7 @@ impl Lease for LeaseService {
         request: Request<v1::SetCheckpointRequest>,
     ) -> Result<Response<v1::SetCheckpointResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
-        let (app, worker) = app_and_worker(&request.app, &request.worker)?;
+        let (app, worker) = wire::app_and_worker(&request.app, &request.worker)?;
         let lease = self.one_held(&caller, request.lease)?;
         let checkpoint = Checkpoint::try_from(required(request.checkpoint, "checkpoint")?)?;
         self.access
@@ -138,7 +145,7 @@ impl Lease for LeaseService {
         request: Request<v1::PrepareCheckpointRequest>,
     ) -> Result<Response<v1::PrepareCheckpointResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
-        let (app, worker) = app_and_worker(&request.app, &request.worker)?;
+        let (app, worker) = wire::app_and_worker(&request.app, &request.worker)?;
         let lease = self.one_held(&caller, request.lease)?;
         let pending = PendingCheckpoint::try_from(required(request.pending, "pending")?)?;
         self.access.engine().leases().prepare(&app, &worker, &lease, pending).await.map_err(|e| told(&e))?;
@@ -151,79 +158,57 @@ impl Lease for LeaseService {
     ) -> Result<Response<v1::RequestHandoffResponse>, Status> {
         let (caller, request) = Access::caller(request)?;
         let (app, stream) = self.app_and_stream(&caller, &request.app, &request.stream)?;
-        let asked = self.access.engine().leases().request_handoff(&app, &stream, handoff(&request)?).await;
-        Ok(Response::new(v1::RequestHandoffResponse { lease: Some(row(&asked.map_err(|e| told(&e))?)) }))
+        let asked =
+            self.access.engine().leases().request_handoff(&app, &stream, wire::handoff(&request)?).await;
+        Ok(Response::new(v1::RequestHandoffResponse {
+            lease: Some(wire::row(&asked.map_err(|e| told(&e))?)),
+        }))
     }
 
     async fn list_apps(
         &self,
-        _: Request<v1::ListAppsRequest>,
+        request: Request<v1::ListAppsRequest>,
     ) -> Result<Response<v1::ListAppsResponse>, Status> {
-        Err(Status::unimplemented("applications are not listed yet"))
+        let (caller, request) = Access::caller(request)?;
+        let after = match request.after.as_str() {
+            "" => None,
+            name => Some(AppName::new(name).map_err(Error::from)?),
+        };
+        let limit = wire::page_limit(request.limit)?;
+        let account = caller.verified.account();
+        let may_see = |stream: &StreamKey| self.access.permit(&caller, ACTION, stream.name.as_str()).is_ok();
+        let page = self.access.engine().leases().apps(account, after.as_ref(), limit, may_see);
+        Ok(Response::new(wire::apps(&page.map_err(|e| told(&e))?)))
     }
 
     async fn reset_checkpoints(
         &self,
-        _: Request<v1::ResetCheckpointsRequest>,
+        request: Request<v1::ResetCheckpointsRequest>,
     ) -> Result<Response<v1::ResetCheckpointsResponse>, Status> {
-        Err(Status::unimplemented("checkpoints are not reset yet"))
+        let (caller, request) = Access::caller(request)?;
+        let (app, stream) = self.app_and_stream(&caller, &request.app, &request.stream)?;
+        let reset = self.access.engine().leases().reset(&app, &stream, wire::reset(request)?).await;
+        let rows = reset.map_err(|e| told(&e))?.iter().map(wire::reset_row).collect();
+        Ok(Response::new(v1::ResetCheckpointsResponse { rows }))
     }
 
     async fn delete_app(
         &self,
-        _: Request<v1::DeleteAppRequest>,
+        request: Request<v1::DeleteAppRequest>,
     ) -> Result<Response<v1::DeleteAppResponse>, Status> {
-        Err(Status::unimplemented("applications are not deleted yet"))
-    }
-}
-
-fn app_and_worker(app: &str, worker: &str) -> Checked<(AppName, WorkerId)> {
-    Ok((AppName::new(app)?, WorkerId::new(worker)?))
-}
-
-fn take(request: v1::TakeLeaseRequest) -> Checked<TakeLease> {
-    Ok(TakeLease {
-        shard: ShardId::new(request.shard)?,
-        worker: WorkerId::new(&request.worker)?,
-        expected_epoch: LeaseEpoch::new(request.expected_epoch),
-        lease_ms: request.lease_ms,
-        steal: if request.steal { Steal::Allowed } else { Steal::Never },
-        initial: required(request.initial, "initial")?.try_into()?,
-    })
-}
-
-fn handoff(request: &v1::RequestHandoffRequest) -> Checked<RequestHandoff> {
-    Ok(RequestHandoff {
-        shard: ShardId::new(request.shard)?,
-        worker: WorkerId::new(&request.worker)?,
-        expected_epoch: LeaseEpoch::new(request.expected_epoch),
-        deadline_ms: request.deadline_ms,
-    })
-}
-
-fn held_to_wire(held: &HeldLease) -> v1::HeldLease {
-    v1::HeldLease {
-        stream: held.stream.name.to_string(),
-        shard: held.shard.get(),
-        epoch: held.epoch.get(),
-        bytes_per_s: 0,
-    }
-}
-
-fn row(row: &LeaseRow) -> v1::LeaseRow {
-    v1::LeaseRow {
-        shard: Some((&row.shard).into()),
-        owner: row.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
-        epoch: row.epoch.get(),
-        counter: row.counter,
-        checkpoint: row.checkpoint.map(Into::into),
-        expired: row.expires_in_ms == 0,
-        expires_in_ms: row.expires_in_ms,
-        successor: row.successor.as_ref().map(|next| next.worker.to_string()).unwrap_or_default(),
-        handoff_in_ms: row.successor.as_ref().map_or(0, |next| next.in_ms),
-        pending: row.pending.as_ref().map(Into::into),
-        bytes_per_s: row.bytes_per_s,
-        records_behind: row.lag.map(|lag| lag.records),
-        millis_behind: row.lag.map(|lag| lag.millis),
+        let (caller, request) = Access::caller(request)?;
+        let app = AppName::new(&request.app).map_err(Error::from)?;
+        let leases = self.access.engine().leases();
+        let streams = match request.stream.as_str() {
+            "" => leases.streams_of(caller.verified.account(), &app),
+            name => vec![self.access.permit(&caller, ACTION, name)?],
+        };
+        // all or none: what the caller may not read it cannot forget
+        for stream in &streams {
+            self.access.permit(&caller, ACTION, stream.name.as_str())?;
+        }
+        let (holders, effect) = wire::terms(request.force, request.dry_run);
+        let deleted = leases.delete_app(&app, &streams, holders, effect).await.map_err(|e| told(&e))?;
+        Ok(Response::new(v1::DeleteAppResponse { leases: wire::count(deleted) }))
     }
 }
