@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage. What a program may want goes to stdout (with `--json` as JSON), what a person
 //! may want to stderr. What it does not do: anything that a library of this workspace does; commands are thin users.
 
+mod app;
 mod bench;
 mod consume;
 mod demo;
@@ -19,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tidemill_proto::client::{Channel, Control, Endpoint};
+use tidemill_proto::client::{Apps, Channel, Control, Endpoint};
 use tracing_subscriber::EnvFilter;
 
 /// A Kinesis you run yourself: a durable, sharded log of records.
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Args),
     /// Create, list, describe, delete streams
     Stream(stream::Args),
+    /// Consumer applications: list, describe, reset, move leases, delete
+    App(app::Args),
     /// Put lines of stdin as records
     Put(put::Args),
     /// Read records as a worker of an application
@@ -83,6 +86,7 @@ impl Cli {
             Command::Serve(_) => unreachable!("handled above"),
             Command::Demo(args) => demo::run(args).await,
             Command::Stream(args) => stream::run(args).await,
+            Command::App(args) => app::run(args).await,
             Command::Put(args) => put::run(args).await,
             Command::Consume(args) => consume::run(args).await,
             Command::Bench(args) => bench::run(args).await,
@@ -125,6 +129,12 @@ struct Connection {
 
 impl Connection {
     async fn control(&self) -> Result<Control> {
+        Ok(Control::new(self.channel().await?, rand::random()))
+    }
+    async fn apps(&self) -> Result<Apps> {
+        Ok(Apps::new(self.channel().await?, rand::random()))
+    }
+    async fn channel(&self) -> Result<Channel> {
         let usage = |e: tidemill_proto::Error| Error::usage(e.message());
         let mut endpoint = self.endpoint.clone();
         if let Some(pem) = self.authorities()? {
@@ -133,8 +143,7 @@ impl Connection {
         if let Some((id, secret)) = self.credentials() {
             endpoint = endpoint.credentials(id, secret).map_err(usage)?;
         }
-        let channel = Channel::connect(&endpoint).await.map_err(Error::from)?;
-        Ok(Control::new(channel, rand::random()))
+        Channel::connect(&endpoint).await.map_err(Error::from)
     }
     /// With what to prove who calls, if that is given.
     fn credentials(&self) -> Option<(&str, &str)> {
@@ -180,6 +189,13 @@ mod tests {
             "tidemill stream describe s --json --endpoint https://localhost:1 --ca-file f",
             "tidemill stream delete s",
             "tidemill stream list --access-key-id A --secret-access-key s",
+            "tidemill app list --json --endpoint http://127.0.0.1:1",
+            "tidemill app describe a --stream s --json",
+            "tidemill app reset a --stream s --to trim-horizon --dry-run --json",
+            "tidemill app reset a --stream s --to 2026-11-29T01:58:04Z --force",
+            "tidemill app move-lease a --stream s --shard 0 --to w --within-ms 5000 --json",
+            "tidemill app delete a --stream s --force --json",
+            "tidemill app delete a --dry-run",
             "tidemill put s --key k --json --endpoint http://127.0.0.1:1",
             "tidemill put s --key-field id",
             "tidemill consume s --app a --worker w --from latest --until-caught-up --json --lease-ms 500",
@@ -204,6 +220,13 @@ mod tests {
             "tidemill stream create s --shards 0",
             "tidemill stream create s --shards 10001",
             "tidemill stream create s --retention-hours 23",
+            "tidemill app",
+            "tidemill app describe",
+            "tidemill app reset a --to latest",
+            "tidemill app reset a --stream s",
+            "tidemill app reset a --stream s --to yesterday",
+            "tidemill app reset a --stream s --to latest --dry-run --force",
+            "tidemill app move-lease a --stream s --shard 0 --to w --within-ms 600001",
             "tidemill put s --key a --key-field b",
             "tidemill put s --endpoint ftp://x",
             "tidemill put s --access-key-id A",
