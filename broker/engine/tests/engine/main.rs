@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // shared set-up stands outside of test functions
 
+mod apps;
 mod consumers;
 mod encryption;
 mod handoffs;
