@@ -34,9 +34,10 @@ impl World {
                     None => Holder::Nobody { waited: self.waited[n] },
                     Some(owner) => Holder::Worker(&self.workers[owner]),
                 },
+                bytes_per_s: 0,
             })
             .collect();
-        let plan = plan(&candidates, me, capacity);
+        let plan = plan(&candidates, me, capacity, Balance::Count);
         for shard in &plan.take {
             assert!(self.owners[shard.shard().get() as usize].is_none(), "took what is held");
         }
@@ -77,9 +78,11 @@ fn the_leases_of_a_dead_worker_are_shared_without_conflict_by_those_who_see_the_
             shard: &world.shards[n],
             holder: world.owners[n]
                 .map_or(Holder::Nobody { waited: false }, |o| Holder::Worker(&world.workers[o])),
+            bytes_per_s: 0,
         })
         .collect();
-    let (one, two) = (plan(&candidates, &world.workers[0], 99), plan(&candidates, &world.workers[1], 99));
+    let share = |worker: usize| plan(&candidates, &world.workers[worker], 99, Balance::Count);
+    let (one, two) = (share(0), share(1));
     assert_eq!((one.take.len(), two.take.len()), (1, 1));
     assert_ne!(one.take, two.take);
     assert!(one.steal.is_empty() && two.steal.is_empty());
@@ -103,7 +106,108 @@ fn what_a_full_worker_leaves_is_taken_by_another() {
     assert_eq!((world.count(0), world.count(1)), (1, 3));
 }
 
+/// Leases with their throughput and owner, of so many workers.
+struct Busy {
+    shards: Vec<ShardRef>,
+    workers: Vec<WorkerId>,
+    leases: Vec<(u64, Option<usize>)>,
+}
+
+impl Busy {
+    fn new(worker_count: usize, leases: Vec<(u64, Option<usize>)>) -> Self {
+        Self { shards: shards(leases.len() as u32), workers: workers(worker_count), leases }
+    }
+    fn candidates(&self) -> Vec<Candidate<'_>> {
+        let holder = |owner: Option<usize>| match owner {
+            None => Holder::Nobody { waited: false },
+            Some(owner) => Holder::Worker(&self.workers[owner]),
+        };
+        let leases = self.shards.iter().zip(&self.leases);
+        leases
+            .map(|(shard, (bytes_per_s, owner))| Candidate {
+                shard,
+                holder: holder(*owner),
+                bytes_per_s: *bytes_per_s,
+            })
+            .collect()
+    }
+    fn apply(&mut self, moves: &[Move]) {
+        for step in moves {
+            let to = self.workers.iter().position(|worker| *worker == step.to);
+            self.leases[step.shard.shard().get() as usize].1 = to;
+        }
+    }
+    fn load(&self, worker: usize) -> u64 {
+        self.leases.iter().filter(|(_, owner)| *owner == Some(worker)).map(|(bytes, _)| bytes).sum()
+    }
+    fn dry_run(&self, me: usize) -> Vec<Move> {
+        dry_run(&self.candidates(), &self.workers[me], usize::MAX, Balance::Throughput)
+    }
+}
+
+#[test]
+fn by_throughput_a_worker_with_a_busy_shard_holds_fewer() {
+    let leases = [8000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000].map(|bytes| (bytes, None));
+    let mut busy = Busy::new(2, leases.to_vec());
+    busy.leases[0].1 = Some(0);
+    let moves = busy.dry_run(1);
+    busy.apply(&moves);
+    assert_eq!((busy.load(0), busy.load(1)), (8000, 8000));
+    assert!(busy.dry_run(0).is_empty() && busy.dry_run(1).is_empty());
+}
+
+#[test]
+fn by_throughput_the_fewest_leases_move() {
+    let mut busy = Busy::new(2, [6000, 3000, 100, 100, 100].map(|bytes| (bytes, Some(0))).to_vec());
+    let moves = busy.dry_run(1);
+    assert_eq!(moves.len(), 1, "{moves:?}");
+    busy.apply(&moves);
+    assert_eq!((busy.load(0), busy.load(1)), (3300, 6000));
+}
+
+#[test]
+fn leases_of_which_nothing_is_told_are_shared_out_by_count() {
+    let busy = Busy::new(2, vec![(0, Some(0)); 8]);
+    assert_eq!(busy.dry_run(1).len(), 4);
+}
+
+#[test]
+fn a_dry_run_is_what_all_workers_together_would_do() {
+    let busy =
+        Busy::new(3, vec![(0, Some(0)), (0, Some(0)), (0, Some(0)), (0, None), (0, Some(1)), (0, None)]);
+    let all = dry_run(&busy.candidates(), &busy.workers[2], usize::MAX, Balance::Count);
+    let candidates = busy.candidates();
+    let mut parts = 0;
+    for worker in &busy.workers {
+        // all of them see the third one, as if it held something
+        let part = all.iter().filter(|step| step.to == *worker).count();
+        parts += part;
+        if *worker == busy.workers[2] {
+            let plan = plan(&candidates, worker, usize::MAX, Balance::Count);
+            assert_eq!(plan.take.len() + plan.steal.len(), part);
+        }
+    }
+    assert_eq!(parts, all.len());
+}
+
 proptest! {
+    #[test]
+    fn by_throughput_no_move_makes_it_worse_and_a_balanced_state_rests(
+        leases in proptest::collection::vec((0u64..10_000, 0usize..5), 1..40),
+    ) {
+        let leases: Vec<_> = leases.into_iter().map(|(bytes, owner)| (bytes, Some(owner))).collect();
+        let mut busy = Busy::new(5, leases);
+        let most = |busy: &Busy| (0..5).map(|worker| busy.load(worker)).max();
+        let before = most(&busy);
+        let moves = busy.dry_run(0);
+        busy.apply(&moves);
+        // idle shards weigh a tenth of the usual, so a little slack
+        let slack = busy.leases.iter().map(|(bytes, _)| bytes).sum::<u64>() / 10 + 1;
+        prop_assert!(most(&busy) <= before.map(|most| most + slack));
+        let shards: std::collections::BTreeSet<_> = moves.iter().map(|step| &step.shard).collect();
+        prop_assert_eq!(shards.len(), moves.len(), "a lease moves twice");
+    }
+
     #[test]
     fn any_start_converges_to_even_counts_with_no_lease_unowned_and_then_rests(
         shard_count in 0usize..40,

@@ -9,8 +9,10 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::Hold;
+use crate::place::{Checkpoint, PendingCheckpoint};
 use crate::record::Record;
-use crate::store::BrokerStore;
+use crate::store::LeaseStore;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_proto::ErrorKind as WireKind;
 use tidemill_proto::client::Backoff;
-use tidemill_types::Checkpoint;
+use tidemill_types::LeaseEpoch;
 
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(1), attempts_max: u32::MAX };
@@ -34,9 +36,15 @@ pub struct Checkpointer {
 
 #[derive(Debug)]
 struct Inner {
-    store: BrokerStore,
+    store: Arc<dyn LeaseStore>,
     hold: Arc<Hold>,
     marks: Mutex<Marks>,
+}
+
+/// What is to be stored.
+enum Asked {
+    Done(Checkpoint),
+    Prepared(PendingCheckpoint),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +67,7 @@ impl Marks {
 }
 
 impl Checkpointer {
-    pub(crate) fn new(store: BrokerStore, hold: Arc<Hold>, stored: Checkpoint) -> Self {
+    pub(crate) fn new(store: Arc<dyn LeaseStore>, hold: Arc<Hold>, stored: Checkpoint) -> Self {
         let marks = Mutex::new(Marks { stored, reach: stored });
         Self { inner: Arc::new(Inner { store, hold, marks }) }
     }
@@ -74,28 +82,59 @@ impl Checkpointer {
         self.store(reach).await
     }
 
-    /// Checkpoints everything up to and including `record`, which was delivered to this processor.
+    /// Checkpoints everything up to and including `record`, which was delivered to this processor; of an aggregated record,
+    /// up to and including this user record.
     ///
     /// [`ErrorKind::Invalid`] if a later record is checkpointed already or the record was not delivered here;
     /// [`ErrorKind::LeaseLost`] as for [`Checkpointer::checkpoint`].
     pub async fn checkpoint_at(&self, record: &Record) -> Result<()> {
+        let asked = self.place_of(record)?;
+        self.store(asked).await
+    }
+
+    /// First half of a two-phase checkpoint of everything delivered: stores `state` (at most 4 KiB, the application's own:
+    /// say, the name of a transaction) beside the checkpoint. Commit it with [`Prepared::commit`] once the work is done for
+    /// good. If this worker dies before, whoever takes the shard is given what was prepared
+    /// ([`Start::pending`](crate::Start::pending)), and records from the last *committed* checkpoint on.
+    ///
+    /// Errors as [`Checkpointer::checkpoint`]; [`ErrorKind::Invalid`] if the state is too large.
+    pub async fn prepare(&self, state: impl Into<Bytes>) -> Result<Prepared> {
+        let reach = self.inner.marks.lock().reach;
+        self.prepare_to(reach, state.into()).await
+    }
+
+    /// As [`Checkpointer::prepare`], up to and including `record`. Errors also as [`Checkpointer::checkpoint_at`].
+    pub async fn prepare_at(&self, record: &Record, state: impl Into<Bytes>) -> Result<Prepared> {
+        let asked = self.place_of(record)?;
+        self.prepare_to(asked, state.into()).await
+    }
+
+    async fn prepare_to(&self, at: Checkpoint, state: Bytes) -> Result<Prepared> {
+        let pending = PendingCheckpoint::new(at, state)?;
+        self.ask(&Asked::Prepared(pending)).await?;
+        Ok(Prepared { checkpointer: self.clone(), at })
+    }
+
+    fn place_of(&self, record: &Record) -> Result<Checkpoint> {
         let at = self.inner.hold.at();
-        if record.stream() != at.stream() || record.shard() != at.shard() {
-            let told = format!(
-                "not checkpointed: the record is of {}/{}, not of {at}",
-                record.stream(),
-                record.shard()
-            );
+        if record.at() != at {
+            let told = format!("not checkpointed: the record is of {}, not of {at}", record.at());
             return Err(Error::new(ErrorKind::Invalid, told));
         }
         let asked = Checkpoint::At { number: record.sequence_number(), sub: record.sub_sequence_number() };
         self.inner.marks.lock().check(asked)?;
-        self.store(asked).await
+        Ok(asked)
     }
 
     /// The last checkpoint stored.
     pub fn stored(&self) -> Checkpoint {
         self.inner.marks.lock().stored
+    }
+
+    /// The fencing number of the lease: rises with every change of owner, so what a processor writes elsewhere can carry it,
+    /// and a later owner's be preferred.
+    pub fn lease_epoch(&self) -> LeaseEpoch {
+        self.inner.hold.epoch()
     }
 
     /// Whether the lease is still held; once false, always false. A long `process` may look now and then and give up.
@@ -109,24 +148,17 @@ impl Checkpointer {
     }
 
     pub(crate) async fn store(&self, asked: Checkpoint) -> Result<()> {
+        self.ask(&Asked::Done(asked)).await
+    }
+
+    async fn ask(&self, asked: &Asked) -> Result<()> {
         let inner = &*self.inner;
         let mut rng = StdRng::seed_from_u64(inner.hold.epoch().get());
         for attempt in 1.. {
             if !inner.hold.is_held() {
                 break;
             }
-            if inner.marks.lock().stored == asked {
-                return Ok(());
-            }
-            let Err(error) = inner.store.checkpoint(&inner.hold, asked).await else {
-                let mut marks = inner.marks.lock();
-                marks.stored = marks.stored.max(asked);
-                return Ok(());
-            };
-            // two calls of one processor may overtake each other; the later one speaks for both
-            if inner.marks.lock().stored >= asked {
-                return Ok(());
-            }
+            let Err(error) = self.ask_once(asked).await else { return Ok(()) };
             match error.kind() {
                 WireKind::Conflict | WireKind::NotFound => inner.hold.lost_by_word(),
                 kind if kind.is_retryable() => {
@@ -142,17 +174,53 @@ impl Checkpointer {
         }
         Err(Error::lease_lost(inner.hold.at()))
     }
+
+    async fn ask_once(&self, asked: &Asked) -> tidemill_proto::Result<()> {
+        let inner = &*self.inner;
+        let checkpoint = match asked {
+            Asked::Prepared(pending) => return inner.store.prepare(&inner.hold, pending).await,
+            Asked::Done(checkpoint) => *checkpoint,
+        };
+        if inner.marks.lock().stored == checkpoint {
+            return Ok(());
+        }
+        let stored = inner.store.checkpoint(&inner.hold, checkpoint).await;
+        let mut marks = inner.marks.lock();
+        if stored.is_ok() {
+            marks.stored = marks.stored.max(checkpoint);
+        }
+        // two calls of one processor may overtake each other; the later one speaks for both
+        if marks.stored >= checkpoint { Ok(()) } else { stored }
+    }
+}
+
+/// A checkpoint that was prepared ([`Checkpointer::prepare`]) and not yet committed.
+#[derive(Debug)]
+#[must_use = "only committing it moves the checkpoint"]
+pub struct Prepared {
+    checkpointer: Checkpointer,
+    at: Checkpoint,
+}
+
+impl Prepared {
+    /// How far it reaches.
+    pub fn at(&self) -> Checkpoint {
+        self.at
+    }
+    /// Second half: moves the checkpoint there and forgets what was prepared. Errors and cancelling are as for
+    /// [`Checkpointer::checkpoint`]; it may be repeated.
+    pub async fn commit(&self) -> Result<()> {
+        self.checkpointer.inner.marks.lock().check(self.at)?;
+        self.checkpointer.store(self.at).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::shard;
-    use tidemill_types::{SequenceIndex, TimestampMs};
 
     fn at(index: u64, sub: u64) -> Checkpoint {
-        let index = SequenceIndex::new(index).unwrap();
-        Checkpoint::At { number: shard(0).number(index, TimestampMs::new(1_700_000_000_000)), sub }
+        Checkpoint::At { number: index.to_string().parse().unwrap(), sub }
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! begins at its oldest record, whatever the initial position: its records follow those of the parent. An application
 //! that starts at the newest records does not walk through shards that were closed before it ever looked.
 
-use crate::settings::InitialPosition;
+use crate::initial::InitialPosition;
+use crate::place::Checkpoint;
 use crate::store::LeaseRow;
 use std::collections::BTreeMap;
-use tidemill_types::{Checkpoint, ShardId};
+use tidemill_types::ShardId;
 
 /// Whether a shard may be worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,21 +50,13 @@ pub(crate) fn readiness(rows: &[LeaseRow], initial: InitialPosition) -> BTreeMap
 mod tests {
     use super::*;
     use crate::record::tests::shard;
-    use tidemill_types::{LeaseEpoch, SequenceIndex, Shard, ShardState, TimestampMs};
+    use crate::shard::{ShardInfo, ShardState};
 
     fn row(id: u32, parents: [Option<u32>; 2], checkpoint: Option<Checkpoint>, open: bool) -> LeaseRow {
         let [parent, adjacent_parent] = parents.map(|p| p.map(|p| ShardId::new(p).unwrap()));
-        let closed =
-            ShardState::Closed { ending: SequenceIndex::new(9).unwrap(), closed: TimestampMs::new(5) };
-        let state = if open { ShardState::Open } else { closed };
-        LeaseRow {
-            shard: Shard { parent, adjacent_parent, state, ..shard(id) },
-            owner: None,
-            epoch: LeaseEpoch::new(0),
-            counter: 0,
-            checkpoint,
-            expires_in_ms: 0,
-        }
+        let state = if open { ShardState::Open } else { ShardState::Closed };
+        let shard = ShardInfo { parent, adjacent_parent, state, ..shard(id) };
+        LeaseRow { checkpoint, ..LeaseRow::untaken(shard) }
     }
 
     fn states(rows: &[LeaseRow], initial: InitialPosition) -> Vec<Readiness> {

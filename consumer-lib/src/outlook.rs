@@ -5,7 +5,7 @@
 //! just died are waited for and taken, not left behind. How long others' leases last is theirs to know: no time is set.
 
 use crate::look::Rows;
-use crate::record::ShardRef;
+use crate::shard::ShardRef;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidemill_types::{LeaseEpoch, WorkerId};
@@ -79,24 +79,21 @@ impl Outlook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::shard;
+    use crate::place::Checkpoint;
+    use crate::record::tests::{at, shard};
     use crate::store::LeaseRow;
-    use tidemill_types::{Checkpoint, StreamName};
 
     const LEASE: Duration = Duration::from_secs(10);
 
     fn lease_of(owner: &str, epoch: u64, counter: u64, expires_in_ms: u64) -> Rows {
-        let shard = shard(0);
-        let at = ShardRef::new(StreamName::new("s").unwrap(), shard.id);
         let row = LeaseRow {
-            shard,
             owner: Some(WorkerId::new(owner).unwrap()),
             epoch: LeaseEpoch::new(epoch),
             counter,
-            checkpoint: None,
             expires_in_ms,
+            ..LeaseRow::untaken(shard(0))
         };
-        BTreeMap::from([(at, (row, Checkpoint::TrimHorizon))])
+        BTreeMap::from([(at(0), (row, Checkpoint::TrimHorizon))])
     }
     fn rows(owner: &str, counter: u64) -> Rows {
         lease_of(owner, 1, counter, 5000)

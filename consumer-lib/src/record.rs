@@ -1,51 +1,52 @@
 //! Records as a processor sees them, and the batches they come in.
 //!
-//! A batch keeps the frames of one answer of the broker as they arrived; records are cut out of them one by one, when
-//! asked for, and share their bytes. Keeping one small record therefore keeps its whole answer in memory: copy the
-//! data of what is to stay long.
+//! A batch keeps what came in one answer as it came; records are cut out one by one, when asked for, and share its bytes.
+//! Keeping one small record therefore keeps its whole answer in memory: copy the data of what is to stay long.
+//!
+//! ```text
+//!  from a broker:     frames ──no aggregated record in them──► records        (nothing is made before it is asked for)
+//!                        └──── else ──► stored records ──► user records
+//!  from elsewhere:    stored records ──────────────────────► user records
+//! ```
+//!
+//! Aggregated records ([`tidemill_proto::aggregate`]) are taken apart here, by the rules of the KCL but one: see
+//! [`Misrouted`].
 
+use crate::shard::{ShardInfo, ShardRef};
 use bytes::Bytes;
+use memchr::memmem;
 use std::fmt;
 use std::sync::Arc;
+use tidemill_proto::aggregate::{self, UserRecords};
 use tidemill_types::{
-    Frame, FrameKind, SequenceIndex, SequenceNumber, Shard, ShardId, StreamName, TimestampMs,
+    AnySequenceNumber, Frame, FrameKind, HashKey, HashKeyRange, SequenceIndex, SequenceNumber, ShardId,
+    StreamName, TimestampMs,
 };
 
-/// A shard of a stream, by name. Prints as `stream/shardId-000000000000`. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShardRef {
-    stream: StreamName,
-    shard: ShardId,
-}
-
-impl ShardRef {
-    pub(crate) fn new(stream: StreamName, shard: ShardId) -> Self {
-        Self { stream, shard }
-    }
-    /// The stream.
-    pub fn stream(&self) -> &StreamName {
-        &self.stream
-    }
-    /// The shard within the stream.
-    pub fn shard(&self) -> ShardId {
-        self.shard
-    }
-}
-
-impl fmt::Display for ShardRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.stream, self.shard)
-    }
+/// What to do with a user record of an aggregated record that does not belong to the shard it lies in.
+///
+/// The KPL leaves such copies behind when shards split while it sends, and stores them again where they belong; the KCL
+/// drops the whole aggregated record then. Other producers aggregate without a look at the shards and do not send again: to
+/// drop theirs would lose what they were told is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Misrouted {
+    /// Deliver it: nothing is ever lost; after a split a record of the KPL may come twice.
+    #[default]
+    Deliver,
+    /// Skip it, and only it. For streams that only the KPL, or the producer of Tidemill, writes to.
+    Skip,
 }
 
 /// One record. Owns its bytes by sharing those of its batch; cheap to clone and to send to other tasks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     at: ShardRef,
-    number: SequenceNumber,
+    number: AnySequenceNumber,
     sub: u64,
     arrival: TimestampMs,
     key: Bytes,
+    explicit_hash: Option<HashKey>,
     data: Bytes,
 }
 
@@ -58,9 +59,9 @@ impl Record {
     pub fn shard(&self) -> ShardId {
         self.at.shard()
     }
-    /// Its sequence number: unique in the shard and above those of all earlier records there. A record that is delivered
-    /// again carries the same number.
-    pub fn sequence_number(&self) -> SequenceNumber {
+    /// Its sequence number: above those of all earlier records of the shard; those that came in one aggregated record share
+    /// it. A record that is delivered again carries the same number.
+    pub fn sequence_number(&self) -> AnySequenceNumber {
         self.number
     }
     /// Its place within an aggregated record; 0 for a record that travelled alone.
@@ -69,15 +70,26 @@ impl Record {
     }
     /// Its partition key.
     pub fn partition_key(&self) -> &str {
-        std::str::from_utf8(&self.key).expect("was cut out of a frame as text")
+        std::str::from_utf8(&self.key).expect("was taken as text")
     }
-    /// When it arrived at the broker, by the broker's wall clock.
+    /// Where an aggregated record says that it was routed to, if not by its partition key. Services do not tell it of others.
+    pub fn explicit_hash(&self) -> Option<HashKey> {
+        self.explicit_hash
+    }
+    /// When it arrived, by the wall clock of the service.
     pub fn arrival(&self) -> TimestampMs {
         self.arrival
     }
     /// Its data.
     pub fn data(&self) -> &Bytes {
         &self.data
+    }
+    pub(crate) fn at(&self) -> &ShardRef {
+        &self.at
+    }
+    /// Number and place within it: what orders the records of a shard.
+    pub(crate) fn place(&self) -> (AnySequenceNumber, u64) {
+        (self.number, self.sub)
     }
 }
 
@@ -86,112 +98,265 @@ impl fmt::Debug for Record {
         f.debug_struct("Record")
             .field("shard", &format_args!("{}", self.at))
             .field("sequence_number", &format_args!("{}", self.number))
+            .field("sub_sequence_number", &self.sub)
             .field("partition_key", &self.partition_key())
             .field("data_bytes", &self.data.len())
             .finish_non_exhaustive()
     }
 }
 
-/// Consecutive records of one shard, at least one. Cheap to clone: the bytes are shared.
+/// A record as a service stores it.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRecord {
+    pub(crate) number: AnySequenceNumber,
+    pub(crate) arrival: TimestampMs,
+    /// UTF-8.
+    pub(crate) key: Bytes,
+    pub(crate) data: Bytes,
+}
+
+/// A stored record, and the user records in it if it is an aggregated one.
+#[derive(Debug, Clone)]
+struct Entry {
+    stored: StoredRecord,
+    inner: Option<UserRecords>,
+}
+
+impl Entry {
+    fn of(stored: StoredRecord) -> Self {
+        let inner = aggregate::unpack(&stored.data);
+        Self { stored, inner }
+    }
+    fn len(&self) -> usize {
+        self.inner.as_ref().map_or(1, ExactSizeIterator::len)
+    }
+    fn last_place(&self) -> (AnySequenceNumber, u64) {
+        (self.stored.number, self.len().saturating_sub(1) as u64)
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Frames { created: TimestampMs, frames: Arc<[Frame]>, from: SequenceIndex },
+    Entries(Arc<[Entry]>),
+}
+
+/// What concerns all records of one shard.
+#[derive(Debug, Clone)]
+pub(crate) struct Lens {
+    pub(crate) at: ShardRef,
+    /// The range of the shard, if records of others are to be skipped.
+    only: Option<HashKeyRange>,
+}
+
+impl Lens {
+    pub(crate) fn new(at: ShardRef, shard: &ShardInfo, misrouted: Misrouted) -> Self {
+        Self { at, only: (misrouted == Misrouted::Skip).then_some(shard.range) }
+    }
+}
+
+/// Consecutive records of one shard. Cheap to clone: the bytes are shared.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    at: ShardRef,
-    created: TimestampMs,
-    frames: Arc<[Frame]>,
-    from: SequenceIndex,
-    count: u64,
-    last: SequenceNumber,
+    lens: Lens,
+    content: Content,
+    /// Records up to and including this one were processed before.
+    after: Option<(AnySequenceNumber, u64)>,
+    /// No more than so many, from the first.
+    most: usize,
+    count: usize,
+    bytes: usize,
+    last: (AnySequenceNumber, u64),
 }
 
 impl Batch {
-    /// The records at or above `from` in `frames`, or nothing if there is none.
-    pub(crate) fn new(
-        stream: &StreamName,
-        shard: &Shard,
+    /// The records at or above `from` in `frames`, and behind `after`; nothing if there is none.
+    pub(crate) fn of_frames(
+        lens: Lens,
+        created: TimestampMs,
         frames: Vec<Frame>,
         from: SequenceIndex,
+        after: Option<(AnySequenceNumber, u64)>,
     ) -> Option<Self> {
         let frames: Vec<Frame> = frames
             .into_iter()
             .filter(|frame| frame.header().kind == FrameKind::Records && frame.header().last() >= from)
             .collect();
+        let bytes = frames.iter().map(|frame| frame.bytes().len()).sum();
         let last = frames.last()?.header();
-        let last = shard.number(last.last(), last.arrival);
+        // the magic is rare enough that one fast search spares looking at every record
+        let aggregated = frames.iter().any(|frame| memmem::find(frame.bytes(), &aggregate::MAGIC).is_some());
+        if aggregated {
+            let shard = lens.at.shard();
+            let stored = frames.iter().flat_map(|frame| stored_in(frame, created, shard, from));
+            return Self::of_entries(lens, stored.map(Entry::of).collect(), bytes, after);
+        }
+        let last = SequenceNumber::new(created, lens.at.shard(), last.last(), last.arrival).into();
         let wanted = |frame: &Frame| frame.header().next().get() - frame.header().first.max(from).get();
-        let count = frames.iter().map(wanted).sum();
-        let at = ShardRef::new(stream.clone(), shard.id);
-        Some(Self { at, created: shard.created, frames: frames.into(), from, count, last })
+        let count = frames.iter().map(wanted).sum::<u64>();
+        let content = Content::Frames { created, frames: frames.into(), from };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        Self { lens, content, after: None, most: usize::MAX, count, bytes, last: (last, 0) }.behind(after)
     }
+
+    /// The records of `stored` that are behind `after`; nothing if there is none.
+    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "only other services give these"))]
+    pub(crate) fn of_stored(
+        lens: Lens,
+        stored: Vec<StoredRecord>,
+        after: Option<(AnySequenceNumber, u64)>,
+    ) -> Option<Self> {
+        let bytes = stored.iter().map(|record| record.key.len() + record.data.len()).sum();
+        Self::of_entries(lens, stored.into_iter().map(Entry::of).collect(), bytes, after)
+    }
+
+    fn of_entries(
+        lens: Lens,
+        entries: Vec<Entry>,
+        bytes: usize,
+        after: Option<(AnySequenceNumber, u64)>,
+    ) -> Option<Self> {
+        let last = entries.last()?.last_place();
+        let content = Content::Entries(entries.into());
+        let all = Self { lens, content, after, most: usize::MAX, count: 0, bytes, last };
+        if after.is_some_and(|after| last <= after) {
+            return None;
+        }
+        let count = all.records().count();
+        Some(Self { count, ..all })
+    }
+
+    /// What is left of it behind a record; nothing if that is its last.
+    pub(crate) fn behind(self, after: Option<(AnySequenceNumber, u64)>) -> Option<Self> {
+        let after = after.max(self.after);
+        if after == self.after {
+            return Some(self);
+        }
+        if after.is_some_and(|after| self.last <= after) {
+            return None;
+        }
+        let rest = Self { after, ..self };
+        let count = rest.records().count();
+        Some(Self { count, ..rest })
+    }
+
+    /// Its first record alone; nothing if all were skipped.
+    pub(crate) fn first_alone(&self) -> Option<Self> {
+        let last = self.records().next()?.place();
+        Some(Self { most: 1, count: 1, last, ..self.clone() })
+    }
+
     /// The shard that all records are of.
     pub fn shard(&self) -> &ShardRef {
-        &self.at
+        &self.lens.at
     }
     /// How many records there are.
     pub fn len(&self) -> usize {
-        usize::try_from(self.count).unwrap_or(usize::MAX)
+        self.count
     }
-    /// Never true: a batch holds at least one record.
+    /// Whether there is none: only when all were skipped ([`Misrouted::Skip`]), and such batches are not delivered.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+    /// Bytes of records as they came, with what surrounds them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
     /// The sequence number of the last record.
-    pub fn last_sequence_number(&self) -> SequenceNumber {
+    pub fn last_sequence_number(&self) -> AnySequenceNumber {
+        self.last.0
+    }
+    /// Number and sub-sequence number of the last record.
+    pub(crate) fn last_place(&self) -> (AnySequenceNumber, u64) {
         self.last
     }
     /// The records, in the order of the shard. May be called again.
     pub fn records(&self) -> impl Iterator<Item = Record> + Send + '_ {
-        self.frames.iter().flat_map(move |frame| {
-            let arrival = frame.header().arrival;
-            frame.records().filter(move |view| view.index >= self.from).map(move |view| Record {
-                at: self.at.clone(),
-                number: SequenceNumber::new(self.created, self.at.shard, view.index, arrival),
-                sub: 0,
-                arrival,
-                key: frame.bytes().slice_ref(view.key.as_bytes()),
-                data: view.data_bytes(),
-            })
+        let all = match &self.content {
+            Content::Frames { created, frames, from } => {
+                Records::Frames(frames.iter().flat_map(move |frame| self.cut(frame, *created, *from)))
+            }
+            Content::Entries(entries) => Records::Entries(entries.iter().flat_map(|entry| self.open(entry))),
+        };
+        let behind = move |record: &Record| self.after.is_none_or(|after| after < record.place());
+        all.filter(behind).take(self.most)
+    }
+
+    fn cut<'a>(
+        &'a self,
+        frame: &'a Frame,
+        created: TimestampMs,
+        from: SequenceIndex,
+    ) -> impl Iterator<Item = Record> + Send + 'a {
+        let arrival = frame.header().arrival;
+        let at = &self.lens.at;
+        frame.records().filter(move |view| view.index >= from).map(move |view| Record {
+            at: at.clone(),
+            number: SequenceNumber::new(created, at.shard(), view.index, arrival).into(),
+            sub: 0,
+            arrival,
+            key: frame.bytes().slice_ref(view.key.as_bytes()),
+            explicit_hash: None,
+            data: view.data_bytes(),
         })
+    }
+
+    fn open<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = Record> + Send + 'a {
+        let StoredRecord { number, arrival, key, data } = &entry.stored;
+        let made = move |sub, key, explicit_hash, data| Record {
+            at: self.lens.at.clone(),
+            number: *number,
+            sub,
+            arrival: *arrival,
+            key,
+            explicit_hash,
+            data,
+        };
+        let plain = entry.inner.is_none().then(move || made(0, key.clone(), None, data.clone()));
+        let inner = entry.inner.clone().into_iter().flatten();
+        let wanted = move |record: &tidemill_types::Record| {
+            self.lens.only.is_none_or(|range| range.contains(record.hash_key()))
+        };
+        let user = (0..).zip(inner).filter(move |(_, record)| wanted(record));
+        let user = user.map(move |(sub, record)| {
+            let key = Bytes::copy_from_slice(record.key().as_str().as_bytes());
+            made(sub, key, record.explicit_hash(), record.data().clone())
+        });
+        plain.into_iter().chain(user)
+    }
+}
+
+fn stored_in(
+    frame: &Frame,
+    created: TimestampMs,
+    shard: ShardId,
+    from: SequenceIndex,
+) -> impl Iterator<Item = StoredRecord> + '_ {
+    let arrival = frame.header().arrival;
+    frame.records().filter(move |view| view.index >= from).map(move |view| StoredRecord {
+        number: SequenceNumber::new(created, shard, view.index, arrival).into(),
+        arrival,
+        key: frame.bytes().slice_ref(view.key.as_bytes()),
+        data: view.data_bytes(),
+    })
+}
+
+/// One of two ways to walk a batch.
+enum Records<F, E> {
+    Frames(F),
+    Entries(E),
+}
+
+impl<F: Iterator<Item = Record>, E: Iterator<Item = Record>> Iterator for Records<F, E> {
+    type Item = Record;
+    fn next(&mut self) -> Option<Record> {
+        match self {
+            Self::Frames(records) => records.next(),
+            Self::Entries(records) => records.next(),
+        }
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use tidemill_types::{FrameHeader, FrameWriter, HashKeyRange, ProducerId, ShardState};
-
-    pub(crate) fn shard(id: u32) -> Shard {
-        Shard {
-            id: ShardId::new(id).unwrap(),
-            parent: None,
-            adjacent_parent: None,
-            range: HashKeyRange::uniform(1)[0],
-            created: TimestampMs::new(1_700_000_000_000),
-            state: ShardState::Open,
-        }
-    }
-
-    pub(crate) fn frame(first: u64, records: &[&str]) -> Frame {
-        let mut writer = FrameWriter::with_capacity(64);
-        for record in records {
-            writer.push("key", record.as_bytes());
-        }
-        let made = writer.finish(ProducerId::NONE, 0);
-        let header = FrameHeader { first: SequenceIndex::new(first).unwrap(), ..*made.header() };
-        let mut bytes = header.encode().to_vec();
-        bytes.extend_from_slice(&made.body());
-        Frame::decode(&bytes.into()).unwrap()
-    }
-
-    #[test]
-    fn a_batch_begins_where_it_was_asked_to_in_the_middle_of_a_frame() {
-        let stream = StreamName::new("s").unwrap();
-        let frames = vec![frame(1, &["a", "b"]), frame(3, &["c", "d", "e"]), frame(6, &["f"])];
-        let batch = Batch::new(&stream, &shard(0), frames.clone(), SequenceIndex::new(4).unwrap()).unwrap();
-        let got: Vec<_> =
-            batch.records().map(|r| (r.sequence_number().index().get(), r.data().clone())).collect();
-        assert_eq!(got, [(4, Bytes::from("d")), (5, Bytes::from("e")), (6, Bytes::from("f"))]);
-        assert_eq!(batch.len(), got.len());
-        assert_eq!(batch.last_sequence_number(), batch.records().last().unwrap().sequence_number());
-        assert!(Batch::new(&stream, &shard(0), frames, SequenceIndex::new(7).unwrap()).is_none());
-    }
-}
+#[path = "record_tests.rs"]
+pub(crate) mod tests;

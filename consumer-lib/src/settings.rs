@@ -1,36 +1,28 @@
 //! The few knobs of a worker, their defaults and bounds.
 
+use crate::assign::Balance;
+use crate::claims::Terms;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failure::OnFailure;
+use crate::initial::InitialPosition;
+use crate::record::Misrouted;
+use crate::service::{SourceChoice, StoreChoice};
+use crate::store::MemoryLeases;
+use crate::streams::Streams;
 use crate::worker::Worker;
+use std::sync::Arc;
 use std::time::Duration;
 use tidemill_proto::client::Endpoint;
 use tidemill_types::limits::{GRPC_MESSAGE_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN, WORKER_ID_BYTES_MAX};
-use tidemill_types::{AppName, Checkpoint, StreamName, WorkerId};
+use tidemill_types::{AppName, StreamName, WorkerId};
 
 const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 const PREFETCH_BYTES_DEFAULT: usize = 4 << 20;
 const PREFETCH_BYTES_MAX: usize = 1 << 30;
 const BATCH_BYTES_DEFAULT: usize = 1 << 20;
-
-/// Where an application begins in a shard that it has never worked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InitialPosition {
-    /// At the oldest record that is kept.
-    #[default]
-    TrimHorizon,
-    /// After the newest record at the time the shard is first read. Children of shards that the application works on
-    /// are read from their beginning all the same, so that a split or merge loses nothing.
-    Latest,
-}
-
-impl From<InitialPosition> for Checkpoint {
-    fn from(position: InitialPosition) -> Self {
-        match position {
-            InitialPosition::TrimHorizon => Self::TrimHorizon,
-            InitialPosition::Latest => Self::Latest,
-        }
-    }
-}
+/// As the KCL gives it.
+const HANDOFF_DEFAULT: Duration = Duration::from_secs(30);
+const HANDOFF_MAX: Duration = Duration::from_secs(600);
 
 /// Who moves the checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,21 +37,39 @@ pub enum Checkpointing {
 }
 
 /// Settings that were checked.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) source: SourceChoice,
+    pub(crate) store: StoreChoice,
     pub(crate) app: AppName,
-    pub(crate) streams: Vec<StreamName>,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) worker: WorkerId,
-    pub(crate) initial: InitialPosition,
     pub(crate) checkpointing: Checkpointing,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) misrouted: Misrouted,
+    pub(crate) balance: Balance,
     pub(crate) lease: Duration,
     pub(crate) leases_max: usize,
+    /// How long a holder may take to hand a lease over; zero: it is not asked.
+    pub(crate) handoff: Duration,
     pub(crate) prefetch_bytes: usize,
     pub(crate) batch_bytes: u32,
     pub(crate) until_caught_up: bool,
     /// Feeds everything that is left to chance later.
     pub(crate) seed: u64,
+}
+
+impl Settings {
+    /// How it claims leases.
+    pub(crate) fn terms(&self) -> Terms<'_> {
+        Terms {
+            me: &self.worker,
+            leases_max: self.leases_max,
+            balance: self.balance,
+            handoff: self.handoff,
+            patience: self.lease / 4,
+        }
+    }
 }
 
 /// With what a worker proves who it is. `Debug` does not show the secret.
@@ -79,42 +89,86 @@ impl std::fmt::Debug for Credentials {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct WorkerBuilder {
-    endpoint: String,
+    origin: Origin,
     authorities: Option<Vec<u8>>,
     credentials: Option<Credentials>,
+    store: Option<StoreChoice>,
     app: String,
-    streams: Vec<String>,
+    streams: Vec<(String, Option<InitialPosition>)>,
     worker: Option<String>,
     initial: InitialPosition,
     checkpointing: Checkpointing,
+    on_failure: OnFailure,
+    misrouted: Misrouted,
+    balance: Balance,
     lease: Duration,
     leases_max: usize,
+    handoff: Duration,
     prefetch_bytes: usize,
     batch_bytes: usize,
     until_caught_up: bool,
+    seed: Option<u64>,
+}
+
+/// Where the records are.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    Broker(String),
+    /// Another service.
+    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "there is no other"))]
+    Other(SourceChoice),
 }
 
 impl WorkerBuilder {
-    pub(crate) fn new(endpoint: &str, app: &str, stream: &str) -> Self {
+    pub(crate) fn new(origin: Origin, app: &str, stream: &str) -> Self {
         Self {
-            endpoint: endpoint.to_owned(),
+            origin,
             authorities: None,
             credentials: None,
+            store: None,
             app: app.to_owned(),
-            streams: vec![stream.to_owned()],
+            streams: vec![(stream.to_owned(), None)],
             worker: None,
             initial: InitialPosition::default(),
             checkpointing: Checkpointing::default(),
+            on_failure: OnFailure::default(),
+            misrouted: Misrouted::default(),
+            balance: Balance::default(),
             lease: LEASE_DEFAULT,
             leases_max: usize::MAX,
+            handoff: HANDOFF_DEFAULT,
             prefetch_bytes: PREFETCH_BYTES_DEFAULT,
             batch_bytes: BATCH_BYTES_DEFAULT,
             until_caught_up: false,
+            seed: None,
         }
     }
     /// Another stream to process under the same application; the shards of all streams are shared out together.
+    /// [`WorkerHandle::add_stream`](crate::WorkerHandle::add_stream) does so while the worker runs.
     pub fn and_stream(mut self, stream: &str) -> Self {
-        self.streams.push(stream.to_owned());
+        self.streams.push((stream.to_owned(), None));
+        self
+    }
+    /// As [`WorkerBuilder::and_stream`], with an initial position of its own.
+    pub fn and_stream_from(mut self, stream: &str, position: InitialPosition) -> Self {
+        self.streams.push((stream.to_owned(), Some(position)));
+        self
+    }
+    /// Keeps leases and checkpoints in memory, shared by the workers that are given the same ones: for tests. Default: in the
+    /// broker.
+    pub fn leases_in_memory(mut self, leases: &MemoryLeases) -> Self {
+        self.store = Some(StoreChoice::Memory(leases.clone()));
+        self
+    }
+    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "of other services only"))]
+    pub(crate) fn leases_in(mut self, store: StoreChoice) -> Self {
+        self.store = Some(store);
+        self
+    }
+    /// For simulations: what is left to chance follows from this.
+    #[cfg(test)]
+    pub(crate) fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
     /// The authorities (PEM) to trust with an address that begins with `https://`. Default: those the system trusts.
@@ -139,6 +193,28 @@ impl WorkerBuilder {
     /// Where to begin in shards that the application has never worked on. Default: the oldest record kept.
     pub fn initial_position(mut self, position: InitialPosition) -> Self {
         self.initial = position;
+        self
+    }
+    /// What to do with a record that the processor fails on again and again. Default: call it again, for ever.
+    pub fn on_failure(mut self, policy: OnFailure) -> Self {
+        self.on_failure = policy;
+        self
+    }
+    /// What to do with user records of aggregated records that belong to other shards. Default: deliver them.
+    pub fn misrouted(mut self, misrouted: Misrouted) -> Self {
+        self.misrouted = misrouted;
+        self
+    }
+    /// What is shared out evenly among the workers. Default: the number of shards.
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
+        self
+    }
+    /// How long a worker that is to give up a shard for an even share may take to finish its batch and to checkpoint, before
+    /// the shard is taken from it by force: up to 10 min, default 30 s. Zero: it is taken at once, and records that were not
+    /// checkpointed come twice.
+    pub fn handoff_deadline(mut self, deadline: Duration) -> Self {
+        self.handoff = deadline;
         self
     }
     /// Who moves the checkpoints. Default: the worker.
@@ -182,30 +258,46 @@ impl WorkerBuilder {
         within("leases_max", &self.leases_max, &(1..=usize::MAX))?;
         within("prefetch_bytes", &self.prefetch_bytes, &((64 << 10)..=PREFETCH_BYTES_MAX))?;
         within("batch_bytes", &self.batch_bytes, &((1 << 10)..=GRPC_MESSAGE_BYTES_MAX))?;
-        let mut streams =
-            self.streams.iter().map(|name| StreamName::new(name)).collect::<Result<Vec<_>, _>>()?;
-        streams.sort();
-        streams.dedup();
-        let mut endpoint = Endpoint::new(&self.endpoint)?;
-        if let Some(pem) = self.authorities {
-            endpoint = endpoint.ca_certificate(pem)?;
-        }
-        if let Some(Credentials { access_key_id, secret_access_key }) = self.credentials {
-            endpoint = endpoint.credentials(&access_key_id, &secret_access_key)?;
-        }
+        within("handoff_deadline", &self.handoff, &(Duration::ZERO..=HANDOFF_MAX))?;
+        let streams = self
+            .streams
+            .iter()
+            .map(|(name, position)| Ok((StreamName::new(name)?, position.unwrap_or(self.initial))));
+        let streams = Streams::new(streams.collect::<Result<Vec<_>>>()?, self.initial);
+        let source = match self.origin {
+            Origin::Other(source) => source,
+            Origin::Broker(address) => {
+                let mut endpoint = Endpoint::new(&address)?;
+                if let Some(pem) = self.authorities {
+                    endpoint = endpoint.ca_certificate(pem)?;
+                }
+                if let Some(Credentials { access_key_id, secret_access_key }) = self.credentials {
+                    endpoint = endpoint.credentials(&access_key_id, &secret_access_key)?;
+                }
+                SourceChoice::Broker(endpoint)
+            }
+        };
+        let store = match self.store {
+            Some(store) => store,
+            None => source.own_store()?,
+        };
         Ok(Worker::new(Settings {
-            endpoint,
+            source,
+            store,
             app: AppName::new(&self.app)?,
-            streams,
+            streams: Arc::new(streams),
             worker: WorkerId::new(&self.worker.unwrap_or_else(made_up_worker_id))?,
-            initial: self.initial,
             checkpointing: self.checkpointing,
+            on_failure: self.on_failure,
+            misrouted: self.misrouted,
+            balance: self.balance,
             lease: self.lease,
             leases_max: self.leases_max,
+            handoff: self.handoff,
             prefetch_bytes: self.prefetch_bytes,
             batch_bytes: u32::try_from(self.batch_bytes).expect("bounded above"),
             until_caught_up: self.until_caught_up,
-            seed: rand::random(),
+            seed: self.seed.unwrap_or_else(rand::random),
         }))
     }
 }
@@ -255,6 +347,7 @@ mod tests {
             ("leases_max", builder().leases_max(0)),
             ("prefetch_bytes", builder().prefetch_bytes(1)),
             ("batch_bytes", builder().batch_bytes(usize::MAX)),
+            ("handoff_deadline", builder().handoff_deadline(Duration::from_secs(601))),
             ("worker id", builder().worker_id("a\nb")),
             ("stream name", builder().and_stream("a b")),
             ("address of a broker", Worker::builder("localhost", "app", "events")),

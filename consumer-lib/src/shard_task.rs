@@ -1,32 +1,39 @@
 //! One shard under a lease: calls the processor in order, and checkpoints.
 //!
 //! ```text
-//!  initialize ──► process ◄─┐ same batch again, after a pause, when the processor fails
+//!  initialize ──► process ◄─┐ again, after a pause, when the processor fails (delivery says with what)
 //!   │ again         │  └────┘
 //!   │ when it       ├── end of the shard ──► shard_ended ──► checkpoint the end ──► Ended
 //!   │ fails         │                         │ again when it fails
 //!   ▼               ▼                         ▼
-//!  (no last    any time: lease lost or stream gone ──► lease_lost ───────────────► LeaseLost, Gone
-//!   call)      any time: asked to stop ──► shutdown ──► checkpoint what is processed ─► Stopped
+//!  (no last    any time: lease lost or stream gone ──► lease_lost ─────────────────► LeaseLost, Gone
+//!   call)      any time: asked to stop or to hand over ──► shutdown ──► checkpoint what is processed ─► Stopped
 //! ```
 //!
 //! Whether the lease is held is asked of the own clock right before each call of the processor. What is under way is
-//! finished, not cancelled. A panic of the processor ends the task; whoever runs it takes the lease back.
+//! finished, not cancelled. A panic of the processor ends the task; whoever runs it gives the lease back.
 
 use crate::checkpoint::Checkpointer;
+use crate::delivery::{Delivery, Next, Place};
 use crate::error::ErrorKind;
-use crate::fetch::{Fetched, PushReader};
+use crate::failure::{DeadLetter, OnFailure, Policy};
+use crate::fetch::{Fetched, Page, Reader};
 use crate::hold::Hold;
-use crate::processor::{ProcessError, RecordProcessor};
-use crate::record::{Batch, ShardRef};
+use crate::metrics::ShardMeters;
+use crate::place::Checkpoint;
+use crate::processor::{ProcessError, RecordProcessor, Start};
+use crate::record::{Batch, Record};
 use crate::settings::Checkpointing;
+use crate::shard::ShardInfo;
 use crate::status::{ShardBoard, ShardPhase};
+use crate::store::LeaseStore;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_proto::client::Backoff;
-use tidemill_types::{Checkpoint, SequenceIndex, Shard};
+use tidemill_types::{AppName, WorkerId};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -49,7 +56,7 @@ pub(crate) enum ShardExit {
 
 /// What breaks the ordinary run of a shard.
 enum Turn {
-    Ended,
+    Ended(Vec<ShardInfo>),
     LeaseLost,
     Stop,
     Gone(tidemill_proto::Error),
@@ -57,36 +64,52 @@ enum Turn {
 
 /// What a shard task works with.
 pub(crate) struct Desk {
-    pub(crate) at: ShardRef,
-    pub(crate) shard: Shard,
-    /// The checkpoint the lease was taken with.
-    pub(crate) start: Checkpoint,
+    pub(crate) start: Start,
+    pub(crate) app: AppName,
+    pub(crate) worker: WorkerId,
     pub(crate) hold: Arc<Hold>,
+    pub(crate) store: Arc<dyn LeaseStore>,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) checkpointing: Checkpointing,
+    pub(crate) on_failure: OnFailure,
     pub(crate) board: Arc<ShardBoard>,
+    pub(crate) meters: ShardMeters,
+    /// The worker stops.
     pub(crate) stop: CancellationToken,
     /// Feeds the pauses.
     pub(crate) seed: u64,
 }
 
+impl Desk {
+    /// Waits until the work is to be stopped in order.
+    async fn told_to_stop(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.hold.asked() => {}
+        }
+    }
+    fn is_told_to_stop(&self) -> bool {
+        self.stop.is_cancelled() || self.hold.is_asked()
+    }
+}
+
 pub(crate) struct ShardTask<P> {
     desk: Desk,
     processor: P,
-    reader: PushReader,
+    reader: Reader,
+    paused: watch::Receiver<bool>,
     /// Everything up to here is processed.
     processed: Checkpoint,
-    /// When the next automatic checkpoint may be made.
     checkpoint_due: Instant,
     rng: StdRng,
 }
 
 impl<P: RecordProcessor> ShardTask<P> {
-    pub(crate) fn new(desk: Desk, processor: P, reader: PushReader) -> Self {
-        let rng = StdRng::seed_from_u64(desk.seed);
-        // the first batch is checkpointed at once: leases move most when workers have just come
-        let (processed, checkpoint_due) = (desk.start, Instant::now());
-        Self { desk, processor, reader, processed, checkpoint_due, rng }
+    pub(crate) fn new(desk: Desk, processor: P, reader: Reader) -> Self {
+        let (processed, rng) = (desk.start.from, StdRng::seed_from_u64(desk.seed));
+        let checkpoint_due = Instant::now() + CHECKPOINT_INTERVAL;
+        let paused = desk.board.watch_paused();
+        Self { desk, processor, reader, paused, processed, checkpoint_due, rng }
     }
 
     pub(crate) async fn run(mut self) -> ShardExit {
@@ -97,7 +120,7 @@ impl<P: RecordProcessor> ShardTask<P> {
         loop {
             self.desk.board.phase(ShardPhase::Finishing);
             turn = match turn {
-                Turn::Ended => match self.end_shard().await {
+                Turn::Ended(children) => match self.end_shard(&children).await {
                     Ok(exit) => return exit,
                     Err(turn) => turn,
                 },
@@ -117,7 +140,7 @@ impl<P: RecordProcessor> ShardTask<P> {
     async fn initialize(&mut self) -> Result<(), Turn> {
         for attempt in 1.. {
             self.must_hold()?;
-            match self.processor.initialize(&self.desk.at, self.desk.start).await {
+            match self.processor.initialize(&self.desk.start).await {
                 Ok(()) => break,
                 Err(error) => self.pause_after("initialize", attempt, &error).await?,
             }
@@ -136,73 +159,211 @@ impl<P: RecordProcessor> ShardTask<P> {
     }
 
     async fn step(&mut self) -> Result<(), Turn> {
-        let pending = self.desk.checkpointing == Checkpointing::Automatic
-            && self.processed != self.desk.checkpointer.stored();
+        let pending = self.is_checkpoint_pending();
+        let paused = *self.paused.borrow_and_update();
         let fetched = tokio::select! {
             biased;
             () = self.desk.hold.lost() => return Err(Turn::LeaseLost),
-            () = self.desk.stop.cancelled() => return Err(Turn::Stop),
+            () = self.desk.told_to_stop() => return Err(Turn::Stop),
             () = sleep_until(self.checkpoint_due), if pending => return self.checkpoint_now().await,
-            fetched = self.reader.next() => fetched,
+            Ok(()) = self.paused.changed() => return Ok(()),
+            fetched = self.reader.next(), if !paused => fetched,
         };
         match fetched {
-            Fetched::Begun(index) => self.anchor(index).await,
+            Fetched::Begun(anchor) => self.anchor(anchor).await,
             Fetched::Gone(error) => Err(Turn::Gone(error)),
-            Fetched::Page { batch, millis_behind, received, room, end_of_shard } => {
-                let records = batch.as_ref().map_or(0, Batch::len);
-                if let Some(batch) = batch {
-                    self.desk.board.began(millis_behind, received);
-                    self.deliver(&batch).await?;
-                }
-                drop(room);
-                if end_of_shard {
-                    self.desk.board.processed_to_end(records);
-                    return Err(Turn::Ended);
-                }
-                self.desk.board.processed(millis_behind, records);
+            Fetched::Page(page) => self.take(page).await,
+        }
+    }
+
+    async fn take(&mut self, page: Page) -> Result<(), Turn> {
+        let Page { batch, millis_behind, records_behind, received, room, end_of_shard } = page;
+        let (records, bytes) = batch.as_ref().map_or((0, 0), |batch| (batch.len(), batch.bytes()));
+        if let Some(batch) = batch {
+            let left = records_behind.map(|behind| behind + records as u64);
+            self.desk.board.began(millis_behind, left, received);
+            self.deliver(batch).await?;
+        }
+        drop(room);
+        self.desk.hold.processed(bytes);
+        let meters = &self.desk.meters;
+        meters.bytes.increment(bytes as u64);
+        meters.millis_behind.set(millis_behind as f64);
+        if let Some(behind) = records_behind {
+            meters.records_behind.set(behind as f64);
+        }
+        match end_of_shard {
+            Some(children) => {
+                self.desk.board.processed_to_end();
+                Err(Turn::Ended(children))
+            }
+            None => {
+                self.desk.board.processed(millis_behind, records_behind);
                 Ok(())
             }
         }
     }
 
-    /// Delivers a batch until it is processed.
-    async fn deliver(&mut self, batch: &Batch) -> Result<(), Turn> {
-        let end = Checkpoint::At { number: batch.last_sequence_number(), sub: 0 };
-        for attempt in 1.. {
+    /// Delivers a batch until it is processed, or given up as the application wants.
+    async fn deliver(&mut self, batch: Batch) -> Result<(), Turn> {
+        let end = batch.last_place();
+        let mut left = Some(Delivery::new(batch));
+        while let Some(delivery) = left.take() {
+            let Some(unit) = delivery.unit() else { break };
             self.must_hold()?;
-            self.desk.checkpointer.set_reach(end);
-            match self.processor.process(batch.clone(), &self.desk.checkpointer).await {
-                Ok(()) => break,
+            self.desk.checkpointer.set_reach(checkpoint_at(unit.last_place()));
+            let began = Instant::now();
+            let outcome = self.processor.process(unit.clone(), &self.desk.checkpointer).await;
+            self.desk.meters.process_seconds.record(began.elapsed());
+            left = match outcome {
+                Ok(()) => {
+                    self.advance(&unit, unit.last_place());
+                    delivery.done(unit.last_place())
+                }
                 Err(error) => {
                     // what failed is not to be checkpointed by a shutdown that comes meanwhile
-                    self.desk.checkpointer.set_reach(self.processed);
-                    self.pause_after("process", attempt, &error).await?;
+                    self.desk.checkpointer.set_reach(self.reached());
+                    self.desk.meters.failures.increment(1);
+                    self.after_failure(delivery, &unit, &error).await?
                 }
-            }
+            };
         }
-        self.processed = end;
+        // what is left was skipped as of other shards
+        self.processed = checkpoint_at(end);
+        self.desk.checkpointer.set_reach(self.processed);
         Ok(())
     }
 
-    /// Remembers where "the newest" was, so that whoever comes next does not begin at a later one.
-    async fn anchor(&mut self, index: SequenceIndex) -> Result<(), Turn> {
-        if self.desk.start != Checkpoint::Latest {
-            return Ok(());
+    /// Records of `unit` up to a place are processed.
+    fn advance(&mut self, unit: &Batch, up_to: Place) {
+        let all = up_to == unit.last_place();
+        let records = if all {
+            unit.len()
+        } else {
+            unit.records().take_while(|record| record.place() <= up_to).count()
+        };
+        self.desk.meters.records.increment(records as u64);
+        self.desk.board.counted(records);
+        self.processed = checkpoint_at(up_to);
+    }
+
+    /// What a shutdown may checkpoint.
+    fn reached(&self) -> Checkpoint {
+        self.processed.max(self.desk.checkpointer.stored())
+    }
+
+    /// The processor failed; what is left to deliver.
+    async fn after_failure(
+        &mut self,
+        mut delivery: Delivery,
+        unit: &Batch,
+        error: &ProcessError,
+    ) -> Result<Option<Delivery>, Turn> {
+        match delivery.failed(unit, error, &self.desk.on_failure) {
+            Next::Again => self.pause_after("process", delivery.failures(), error).await?,
+            Next::Behind(up_to) => {
+                if let Some(up_to) = up_to {
+                    self.advance(unit, up_to);
+                    self.desk.checkpointer.set_reach(self.reached());
+                    delivery.processed_before(up_to);
+                }
+                self.pause_after("process", delivery.failures(), error).await?;
+            }
+            Next::OneByOne => {
+                warn!(shard = %self.desk.start.shard, %error, "a batch failed again and again, delivering it record by record");
+            }
+            Next::Stop => {
+                self.halt(delivery.failures(), error).await?;
+                delivery.resumed();
+            }
+            Next::GiveUp(record, attempts) => {
+                if let Some(before) =
+                    unit.records().map(|r| r.place()).take_while(|p| *p < record.place()).last()
+                {
+                    self.advance(unit, before);
+                }
+                self.give_up(&record, attempts, error).await?;
+                self.processed = checkpoint_at(record.place());
+                self.desk.checkpointer.set_reach(self.reached());
+                return Ok(delivery.done(record.place()));
+            }
         }
-        let before = SequenceIndex::new(index.get().saturating_sub(1)).expect("below a valid index");
-        self.processed =
-            Checkpoint::At { number: self.desk.shard.number(before, self.desk.shard.created), sub: 0 };
-        self.desk.checkpointer.set_reach(self.processed);
-        self.checkpoint_now().await
+        Ok(Some(delivery))
+    }
+
+    /// Skips a record, or puts it among the dead letters; never silently.
+    async fn give_up(&mut self, record: &Record, attempts: u32, error: &ProcessError) -> Result<(), Turn> {
+        let shard = &self.desk.start.shard;
+        let (number, sub) = record.place();
+        let Policy::DeadLetter(_, put) = self.desk.on_failure.0.clone() else {
+            warn!(%shard, %number, sub, attempts, %error, "record skipped: the processor failed on it");
+            self.desk.meters.skipped.increment(1);
+            self.desk.board.skipped();
+            return Ok(());
+        };
+        warn!(%shard, %number, sub, attempts, %error, "record is put among the dead letters: the processor failed on it");
+        let letter = DeadLetter {
+            record: record.clone(),
+            attempts,
+            error: error.to_string(),
+            app: self.desk.app.clone(),
+            worker: self.desk.worker.clone(),
+        };
+        for attempt in 1.. {
+            self.must_hold()?;
+            match put(letter.clone()).await {
+                Ok(()) => break,
+                Err(error) => self.pause_after("putting a dead letter", attempt, &error).await?,
+            }
+        }
+        self.desk.meters.dead_lettered.increment(1);
+        self.desk.board.dead_lettered();
+        Ok(())
+    }
+
+    /// The shard is stopped at a record that fails, until somebody resumes it.
+    async fn halt(&mut self, attempts: u32, error: &ProcessError) -> Result<(), Turn> {
+        warn!(shard = %self.desk.start.shard, attempts, %error, "shard stopped: the processor fails on a record; resume it when that is mended");
+        self.desk.board.phase(ShardPhase::Halted { attempts });
+        self.desk.board.troubled(format!("stopped after {attempts} attempts: {error}"));
+        let mut resumes = self.desk.board.watch_resumes();
+        loop {
+            let pending = self.is_checkpoint_pending();
+            tokio::select! {
+                biased;
+                () = self.desk.hold.lost() => return Err(Turn::LeaseLost),
+                () = self.desk.told_to_stop() => return Err(Turn::Stop),
+                () = sleep_until(self.checkpoint_due), if pending => self.checkpoint_now().await?,
+                Ok(()) = resumes.changed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether an automatic checkpoint has something to tell.
+    fn is_checkpoint_pending(&self) -> bool {
+        self.desk.checkpointing == Checkpointing::Automatic
+            && self.reached() != self.desk.checkpointer.stored()
+    }
+
+    /// Remembers where "the newest" was, so that whoever comes next does not begin at a later one.
+    async fn anchor(&mut self, anchor: Option<Checkpoint>) -> Result<(), Turn> {
+        match anchor.filter(|_| self.desk.start.from == Checkpoint::Latest) {
+            Some(anchor) => {
+                self.processed = anchor;
+                self.desk.checkpointer.set_reach(anchor);
+                self.checkpoint_now().await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn checkpoint_now(&mut self) -> Result<(), Turn> {
         self.checkpoint_due = Instant::now() + CHECKPOINT_INTERVAL;
-        match self.desk.checkpointer.store(self.processed).await {
+        match self.desk.checkpointer.store(self.reached()).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::LeaseLost => Err(Turn::LeaseLost),
             Err(error) => {
-                warn!(shard = %self.desk.at, %error, "checkpoint not stored, trying again later");
+                warn!(shard = %self.desk.start.shard, %error, "checkpoint not stored, trying again later");
                 self.desk.board.troubled(format!("checkpointing: {error}"));
                 Ok(())
             }
@@ -210,23 +371,28 @@ impl<P: RecordProcessor> ShardTask<P> {
     }
 
     /// The shard was read to its end. `Ok` once the processor's last call is made.
-    async fn end_shard(&mut self) -> Result<ShardExit, Turn> {
+    async fn end_shard(&mut self, children: &[ShardInfo]) -> Result<ShardExit, Turn> {
         for attempt in 1.. {
             self.must_hold()?;
             self.desk.checkpointer.set_reach(Checkpoint::ShardEnd);
             match self.processor.shard_ended(&self.desk.checkpointer).await {
                 Ok(()) => break,
                 Err(error) => {
-                    self.desk.checkpointer.set_reach(self.processed.max(self.desk.checkpointer.stored()));
+                    self.desk.checkpointer.set_reach(self.reached());
                     self.pause_after("shard_ended", attempt, &error).await?;
                 }
             }
+        }
+        let shard = &self.desk.start.shard;
+        if let Err(error) = self.desk.store.note_children(&self.desk.hold, children).await {
+            // whoever lists the shards finds them too
+            debug!(%shard, %error, "children of the shard not noted");
         }
         match self.desk.checkpointer.store(Checkpoint::ShardEnd).await {
             Ok(()) => Ok(ShardExit::Ended),
             // whoever has the lease now comes to the end again
             Err(error) => {
-                warn!(shard = %self.desk.at, %error, "end of the shard not checkpointed");
+                warn!(%shard, %error, "end of the shard not checkpointed");
                 Ok(ShardExit::LeaseLost)
             }
         }
@@ -237,14 +403,15 @@ impl<P: RecordProcessor> ShardTask<P> {
             self.processor.lease_lost().await;
             return ShardExit::LeaseLost;
         }
+        self.desk.checkpointer.set_reach(self.reached());
+        let shard = &self.desk.start.shard;
         let done = self.processor.shutdown(&self.desk.checkpointer).await;
         if let Err(error) = &done {
-            warn!(shard = %self.desk.at, %error, "processor failed to shut down, not checkpointed");
-        } else if self.desk.checkpointing == Checkpointing::Automatic {
-            let reached = self.processed.max(self.desk.checkpointer.stored());
-            if let Err(error) = self.desk.checkpointer.store(reached).await {
-                warn!(shard = %self.desk.at, %error, "not checkpointed at shutdown");
-            }
+            warn!(%shard, %error, "processor failed to shut down, not checkpointed");
+        } else if self.desk.checkpointing == Checkpointing::Automatic
+            && let Err(error) = self.desk.checkpointer.store(self.reached()).await
+        {
+            warn!(%shard, %error, "not checkpointed at shutdown");
         }
         ShardExit::Stopped
     }
@@ -256,25 +423,30 @@ impl<P: RecordProcessor> ShardTask<P> {
     /// The processor failed: tells, and waits before the next attempt.
     async fn pause_after(&mut self, call: &str, attempts: u32, error: &ProcessError) -> Result<(), Turn> {
         self.must_hold()?;
-        if self.desk.stop.is_cancelled() {
-            debug!(shard = %self.desk.at, call, attempts, %error, "processor failed, not called again: the worker stops");
+        let shard = &self.desk.start.shard;
+        if self.desk.is_told_to_stop() {
+            debug!(%shard, call, attempts, %error, "processor failed, not called again: the work stops");
             return Err(Turn::Stop);
         }
         let wait = RETRY.wait(attempts, &mut self.rng);
         if attempts.is_power_of_two() {
-            warn!(shard = %self.desk.at, call, attempts, %error, "processor failed, calling it again");
+            warn!(%shard, call, attempts, %error, "processor failed, calling it again");
         } else {
-            debug!(shard = %self.desk.at, call, attempts, %error, "processor failed, calling it again");
+            debug!(%shard, call, attempts, %error, "processor failed, calling it again");
         }
         self.desk.board.phase(ShardPhase::Retrying { attempts });
         self.desk.board.troubled(format!("{call}, attempt {attempts}: {error}"));
         tokio::select! {
             biased;
             () = self.desk.hold.lost() => Err(Turn::LeaseLost),
-            () = self.desk.stop.cancelled() => Err(Turn::Stop),
+            () = self.desk.told_to_stop() => Err(Turn::Stop),
             () = sleep(wait) => Ok(()),
         }
     }
+}
+
+fn checkpoint_at((number, sub): Place) -> Checkpoint {
+    Checkpoint::At { number, sub }
 }
 
 /// The processor never was initialized, so it gets no last call.
@@ -282,6 +454,6 @@ fn exit_without_call(turn: Turn) -> ShardExit {
     match turn {
         Turn::LeaseLost => ShardExit::LeaseLost,
         Turn::Gone(error) => ShardExit::Gone(error),
-        Turn::Stop | Turn::Ended => ShardExit::Stopped,
+        Turn::Stop | Turn::Ended(_) => ShardExit::Stopped,
     }
 }

@@ -1,55 +1,58 @@
 //! Runs a worker: looks at the leases, takes its share, runs a task for each shard held, and stops in order.
 //!
 //! ```text
-//!  round, every third of the lease time and when a lease is about to run out or a shard has ended:
-//!      list ─► which are ready (lineage) ─► plan (assign) ─► take ─► a shard task for each taken
+//!  round, every third of the lease time, when a lease is about to run out, a shard has ended, or one is to be handed over:
+//!      list ─► which are ready (lineage) ─► plan (assign, claims) ─► ask, take ─► a shard task for each taken
 //!  in between: tasks that ended are cleared away; asked to stop: all tasks stop, each gives its lease back
 //! ```
 //!
 //! It owns everything of the worker that changes, except the leases themselves, which are renewed on a task of their own
 //! until the last shard task has ended. Not here: what is done with a shard (shard_task).
 
-use crate::assign::{self, Candidate, Holder};
 use crate::checkpoint::Checkpointer;
+use crate::claims::{Claims, claims};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fetch::{Connections, PushReader, Source};
+use crate::fetch::{Reading, Source};
 use crate::hold::Hold;
 use crate::leases::Leases;
 use crate::look::{Look, Rows, look};
+use crate::metrics::{LeaseMeters, ShardMeters};
 use crate::outlook::Outlook;
-use crate::processor::RecordProcessor;
-use crate::record::ShardRef;
+use crate::place::ReadFrom;
+use crate::processor::{RecordProcessor, Start};
+use crate::service::Holder;
 use crate::settings::Settings;
+use crate::shard::ShardRef;
 use crate::shard_task::{Desk, ShardExit, ShardTask};
 use crate::status::{ShardBoard, WorkerBoard};
-use crate::store::{BrokerStore, LeaseRow, Take};
+use crate::store::{Ask, LeaseRow, Take};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_proto::client::Channel;
-use tidemill_types::{Checkpoint, Position};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// How long the first answer of the broker may take.
+/// How long the first answer of the service may take.
 const FIRST_CONTACT_DEADLINE: Duration = Duration::from_secs(10);
 /// Leases asked for at the same time.
 const TAKES_AT_ONCE: usize = 32;
 /// Rounds are at least this far apart.
 const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Time between rounds while a lease is being handed over to this worker, unless a tenth of the lease time is shorter.
+const HANDOFF_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Supervisor<F> {
     settings: Settings,
     factory: F,
     board: Arc<WorkerBoard>,
     stop: CancellationToken,
+    source: Arc<dyn Source>,
     leases: Arc<Leases>,
-    connections: Connections,
     /// Shards under work, each by one task.
     running: BTreeMap<ShardRef, Arc<Hold>>,
     tasks: JoinSet<(ShardRef, ShardExit)>,
@@ -73,13 +76,16 @@ where
         board: Arc<WorkerBoard>,
         stop: CancellationToken,
     ) -> Self {
-        let channel = Channel::lazy(&settings.endpoint);
-        let store = BrokerStore::new(channel, settings.app.clone(), settings.worker.clone(), settings.lease);
+        let mut rng = StdRng::seed_from_u64(settings.seed);
+        let source = settings.source.make(rng.random());
+        let (app, worker) = (settings.app.clone(), settings.worker.clone());
+        let meters = LeaseMeters::new(&app, &worker);
+        let store = settings.store.make(&source, Holder { app, worker, lease: settings.lease });
         Self {
-            leases: Arc::new(Leases::new(store)),
-            connections: Connections::new(settings.endpoint.clone()),
+            leases: Arc::new(Leases::new(store, meters)),
+            source,
             outlook: Outlook::new(settings.lease),
-            rng: StdRng::seed_from_u64(settings.seed),
+            rng,
             settings,
             factory,
             board,
@@ -110,6 +116,7 @@ where
         let mut contacted = false;
         let mut next_round = begun;
         let (stop, progress) = (self.stop.clone(), Arc::clone(&self.progress));
+        let streams = Arc::clone(&self.settings.streams);
         loop {
             tokio::select! {
                 biased;
@@ -120,6 +127,10 @@ where
                     }
                 }
                 () = progress.notified() => {}
+                () = streams.changed() => {
+                    self.outlook.unsettle();
+                    next_round = Instant::now();
+                }
                 () = sleep_until(next_round) => {
                     next_round = Instant::now() + match self.round().await {
                         Ok(wait) => {
@@ -155,8 +166,8 @@ where
         if told.kind() != ErrorKind::Unavailable {
             return told;
         }
-        let endpoint = &self.settings.endpoint;
-        Error::new(told.kind(), format!("no answer from a broker at {endpoint}: {told}; is it running?"))
+        let source = &self.settings.source;
+        Error::new(told.kind(), format!("no answer from {source}: {told}; is it running?"))
     }
 
     /// A round failed; tells, and says when to try again.
@@ -164,10 +175,8 @@ where
         let told = if contacted {
             format!("cannot look at the leases, trying again: {error}")
         } else {
-            let endpoint = &self.settings.endpoint;
-            format!(
-                "no answer from a broker at {endpoint} yet, waiting up to {FIRST_CONTACT_DEADLINE:?} for it: {error}"
-            )
+            let source = &self.settings.source;
+            format!("no answer from {source} yet, waiting up to {FIRST_CONTACT_DEADLINE:?} for it: {error}")
         };
         if self.board.status().trouble.is_none() {
             warn!(worker = %self.settings.worker, "{told}");
@@ -179,9 +188,15 @@ where
     /// Looks at all leases and takes the share of this worker. Returns when to look again.
     async fn round(&mut self) -> Result<Duration, tidemill_proto::Error> {
         let stop = self.stop.clone();
+        let wanted = self.settings.streams.all();
+        // what is no longer wanted is given back in order
+        self.running
+            .iter()
+            .filter(|(at, _)| !wanted.contains_key(at.stream()))
+            .for_each(|(_, hold)| hold.ask());
         let Look { rows, missing } = tokio::select! {
             () = stop.cancelled() => return Ok(Duration::ZERO),
-            looked = look(&self.leases, &self.settings) => looked?,
+            looked = look(&self.leases, &wanted) => looked?,
         };
         if let Some(missing) = missing.clone().filter(|_| !self.outlook.has_looked()) {
             return Err(missing);
@@ -191,10 +206,13 @@ where
         let panicked =
             self.resting.iter().map(|(at, (_, told))| format!("{at}: the processor panicked: {told}")).next();
         self.board.trouble(missing.map(|error| error.message().to_owned()).or(panicked));
-        self.free_since.retain(|shard, _| rows.get(shard).is_some_and(|(row, _)| row.expires_in_ms == 0));
-        let picks = self.pick(&rows, now);
-        let (wanted, held_before) = (picks.len(), self.running.len());
-        let unheld = self.take_all(picks).await;
+        self.free_since.retain(|shard, _| rows.get(shard).is_some_and(|(row, _)| !row.is_held()));
+        let Claims { mut take, ask, waits_for_handoff } = self.claim(&rows, now);
+        take.retain(|take| !self.running.contains_key(&take.at) && !self.resting.contains_key(&take.at));
+        take.truncate(self.settings.leases_max.saturating_sub(self.running.len()));
+        let (wanted, held_before) = (take.len(), self.running.len());
+        let unheld = self.take_all(take).await;
+        ask_all(Arc::clone(&self.leases), ask).await;
         if wanted > 0 {
             let (taken, held) = (self.running.len() - held_before, self.running.len());
             info!(worker = %self.settings.worker, taken, held, "leases taken");
@@ -202,53 +220,28 @@ where
         let room = self.settings.leases_max > self.running.len();
         let unclaimed = room && rows.iter().any(|(shard, (row, _))| self.is_claimable(shard, row));
         self.outlook.note(&rows, &self.settings.worker, unheld || unclaimed);
-        Ok(self.until_next_round(&rows))
+        Ok(self.until_next_round(&rows, waits_for_handoff))
     }
 
     /// Whether a lease is there to be taken and was not.
     fn is_claimable(&self, shard: &ShardRef, row: &LeaseRow) -> bool {
         let mine = row.owner.as_ref() == Some(&self.settings.worker);
-        (row.expires_in_ms == 0 || mine) && !self.running.contains_key(shard)
+        (!row.is_held() || mine) && !self.running.contains_key(shard)
     }
 
-    /// Which leases to take now.
-    fn pick(&mut self, rows: &Rows, now: Instant) -> Vec<Take> {
-        let me = &self.settings.worker;
-        let patience = self.settings.lease / 4;
-        let mut candidates = Vec::with_capacity(rows.len());
-        let mut own = Vec::new();
-        for (shard, (row, _)) in rows {
-            let holder = match &row.owner {
-                Some(owner) if row.expires_in_ms > 0 => {
-                    // of an earlier life under the same id, or taken by a call whose answer was lost
-                    if owner == me && !self.holds(shard, row) {
-                        own.push(shard);
-                    }
-                    Holder::Worker(owner)
-                }
-                _ => {
-                    let since = *self.free_since.entry(shard.clone()).or_insert(now);
-                    Holder::Nobody { waited: now - since >= patience }
-                }
-            };
-            candidates.push(Candidate { shard, holder });
+    /// Which leases to take and to ask for now.
+    fn claim(&mut self, rows: &Rows, now: Instant) -> Claims {
+        let settings = &self.settings;
+        let terms = settings.terms();
+        let running = &self.running;
+        let works_on = |shard: &ShardRef, row: &LeaseRow| {
+            running.get(shard).is_some_and(|hold| hold.epoch() == row.epoch && hold.is_held())
+        };
+        let claims = claims(rows, &terms, &mut self.free_since, now, works_on);
+        if !claims.ask.is_empty() {
+            info!(worker = %settings.worker, leases = claims.ask.len(), "asking other workers for leases, for an even share");
         }
-        let plan = assign::plan(&candidates, me, self.settings.leases_max);
-        if !plan.steal.is_empty() {
-            info!(worker = %me, leases = plan.steal.len(), "taking leases from other workers for an even share");
-        }
-        let wanted = own.into_iter().chain(plan.take).chain(plan.steal);
-        let wanted =
-            wanted.filter(|shard| !self.running.contains_key(shard) && !self.resting.contains_key(shard));
-        let room = self.settings.leases_max.saturating_sub(self.running.len());
-        wanted
-            .take(room)
-            .filter_map(|shard| rows.get(shard).map(|(row, from)| take_of(shard, row, *from)))
-            .collect()
-    }
-
-    fn holds(&self, shard: &ShardRef, row: &LeaseRow) -> bool {
-        self.running.get(shard).is_some_and(|hold| hold.epoch() == row.epoch && hold.is_held())
+        claims
     }
 
     /// Takes leases and starts their tasks. Returns whether any was not to be had.
@@ -286,34 +279,42 @@ where
 
     fn begin(&mut self, take: Take, hold: Arc<Hold>, row: &LeaseRow) {
         let Take { at, initial, .. } = take;
-        let start = row.checkpoint.unwrap_or(initial);
-        debug!(worker = %self.settings.worker, shard = %at, epoch = %hold.epoch(), ?start, "lease taken");
-        let checkpointer = Checkpointer::new(self.leases.store().clone(), Arc::clone(&hold), start);
-        let board = Arc::new(ShardBoard::new(checkpointer.clone(), Arc::clone(&self.progress)));
-        let source = Source {
-            connection: self.connections.connection(),
-            stream: at.stream().clone(),
-            shard: row.shard.clone(),
-            from: position_behind(start),
-            batch_bytes: self.settings.batch_bytes,
-            prefetch_bytes: self.settings.prefetch_bytes,
-            seed: self.rng.random(),
+        let Some(stream_begins) = self.settings.streams.initial(at.stream()) else {
+            // removed while the lease was taken: whoever wants it takes it when it has run out
+            return self.leases.forget(&hold);
         };
-        let reader = PushReader::start(source, Arc::clone(&board));
-        let desk = Desk {
+        let from = row.checkpoint.unwrap_or(initial);
+        debug!(worker = %self.settings.worker, shard = %at, epoch = %hold.epoch(), ?from, "lease taken");
+        let store = Arc::clone(self.leases.store());
+        let checkpointer = Checkpointer::new(Arc::clone(&store), Arc::clone(&hold), from);
+        let board = Arc::new(ShardBoard::new(checkpointer.clone(), Arc::clone(&self.progress)));
+        self.board.add(at.clone(), Arc::clone(&board));
+        let reader = self.source.read(Reading {
             at: at.clone(),
             shard: row.shard.clone(),
-            start,
+            from: ReadFrom::behind(from, stream_begins.time()),
+            misrouted: self.settings.misrouted,
+            batch_bytes: self.settings.batch_bytes,
+            prefetch_bytes: self.settings.prefetch_bytes,
+            board: Arc::clone(&board),
+            seed: self.rng.random(),
+        });
+        let desk = Desk {
+            start: Start { shard: at.clone(), from, pending: row.pending.clone(), epoch: hold.epoch() },
+            app: self.settings.app.clone(),
+            worker: self.settings.worker.clone(),
             hold: Arc::clone(&hold),
+            store,
             checkpointer,
             checkpointing: self.settings.checkpointing,
-            board: Arc::clone(&board),
+            on_failure: self.settings.on_failure.clone(),
+            board,
+            meters: ShardMeters::new(&self.settings.app, &at),
             stop: self.stop.clone(),
             seed: self.rng.random(),
         };
         let processor = (self.factory)(&at);
-        self.running.insert(at.clone(), Arc::clone(&hold));
-        self.board.add(at, board);
+        self.running.insert(at, Arc::clone(&hold));
         let task = ShardTask::new(desk, processor, reader);
         self.tasks.spawn(attend(task, hold, Arc::clone(&self.leases)));
     }
@@ -331,7 +332,9 @@ where
                 return true;
             }
             ShardExit::LeaseLost => info!(%worker, shard = %at, "lease lost"),
-            ShardExit::Stopped => debug!(%worker, shard = %at, "lease given back"),
+            ShardExit::Stopped => {
+                debug!(%worker, shard = %at, "lease given back");
+            }
             ShardExit::Gone(error) => {
                 warn!(%worker, shard = %at, %error, "shard is gone, lease given up");
                 self.board.trouble(Some(format!("{at}: {error}")));
@@ -346,13 +349,33 @@ where
         false
     }
 
-    /// A third of the lease time, a little varied, or when the first lease of another worker runs out.
-    fn until_next_round(&mut self, rows: &Rows) -> Duration {
+    /// A third of the lease time, a little varied, or when the first lease of another worker runs out; sooner while one is
+    /// being handed over.
+    fn until_next_round(&mut self, rows: &Rows, waits_for_handoff: bool) -> Duration {
         let others = rows.values().filter(|(row, _)| row.owner.as_ref() != Some(&self.settings.worker));
         let soonest = others.map(|(row, _)| row.expires_in_ms).filter(|ms| *ms > 0).min();
         let regular = (self.settings.lease / 3).mul_f64(self.rng.random_range(0.85..=1.0));
         let soonest = soonest.map_or(regular, |ms| Duration::from_millis(ms + 5));
-        regular.min(soonest).max(ROUND_INTERVAL_MIN)
+        let handoff = HANDOFF_INTERVAL.min(self.settings.lease / 10);
+        let handoff = if waits_for_handoff { handoff } else { regular };
+        regular.min(soonest).min(handoff).max(ROUND_INTERVAL_MIN)
+    }
+}
+
+/// Asks for leases; what cannot be asked now is looked at again in the next round.
+async fn ask_all(leases: Arc<Leases>, asks: Vec<Ask>) {
+    for asks in asks.chunks(TAKES_AT_ONCE) {
+        let mut asking = JoinSet::new();
+        for ask in asks.iter().cloned() {
+            let leases = Arc::clone(&leases);
+            asking.spawn(async move {
+                match leases.ask(&ask).await {
+                    Ok(asked) => debug!(shard = %ask.at, asked, "lease asked for"),
+                    Err(error) => debug!(shard = %ask.at, %error, "lease not asked for, trying again"),
+                }
+            });
+        }
+        while asking.join_next().await.is_some() {}
     }
 }
 
@@ -379,18 +402,5 @@ fn tell_panic(error: JoinError) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().map_or("without a message", |text| text).to_owned(),
-    }
-}
-
-fn take_of(shard: &ShardRef, row: &LeaseRow, initial: Checkpoint) -> Take {
-    Take { at: shard.clone(), expected: row.epoch, steal: row.expires_in_ms > 0, initial }
-}
-
-fn position_behind(checkpoint: Checkpoint) -> Position {
-    match checkpoint {
-        Checkpoint::TrimHorizon => Position::TrimHorizon,
-        // nothing is taken at its end; to read such a shard again from its newest record finds the end at once
-        Checkpoint::Latest | Checkpoint::ShardEnd => Position::Latest,
-        Checkpoint::At { number, .. } => Position::After(number),
     }
 }

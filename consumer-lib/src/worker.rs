@@ -1,15 +1,25 @@
 //! A worker as its user handles it: build, run, look, stop. The work itself is the supervisor's.
 
+use crate::assign::Move;
+use crate::batches::{self, Batches};
+use crate::claims;
 use crate::error::{Error, ErrorKind, Result};
+use crate::initial::InitialPosition;
+use crate::leases::Leases;
+use crate::look::{Look, look};
+use crate::metrics::LeaseMeters;
 use crate::processor::{ForEach, ProcessError, RecordProcessor};
-use crate::record::{Record, ShardRef};
-use crate::settings::{Settings, WorkerBuilder};
+use crate::record::Record;
+use crate::service::Holder;
+use crate::settings::{Origin, Settings, WorkerBuilder};
+use crate::shard::ShardRef;
 use crate::status::{WorkerBoard, WorkerStatus};
+use crate::streams::Streams;
 use crate::supervisor::Supervisor;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_types::WorkerId;
+use tidemill_types::{StreamName, WorkerId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +57,7 @@ impl Worker {
     /// Begins the settings of a worker: the broker's address (`http://127.0.0.1:4567`, `https://…` with TLS), the application whose workers
     /// share the work, and the stream.
     pub fn builder(endpoint: &str, app: &str, stream: &str) -> WorkerBuilder {
-        WorkerBuilder::new(endpoint, app, stream)
+        WorkerBuilder::new(Origin::Broker(endpoint.to_owned()), app, stream)
     }
     pub(crate) fn new(settings: Settings) -> Self {
         Self { settings }
@@ -89,6 +99,27 @@ impl Worker {
         self.run(move |_| ForEach::new(Arc::clone(&handle)), shutdown).await
     }
 
+    /// What would move if this worker joined now, whoever had to do it: the plan that all workers of the application would
+    /// carry out together. Changes nothing, and does not start the worker. Must be called within a tokio runtime.
+    ///
+    /// Errors as [`Worker::run`], at once. Cancelling is safe.
+    pub async fn dry_run(&self) -> Result<Vec<Move>> {
+        let settings = &self.settings;
+        let source = settings.source.make(settings.seed);
+        let (app, worker) = (settings.app.clone(), settings.worker.clone());
+        let meters = LeaseMeters::new(&app, &worker);
+        let store = settings.store.make(&source, Holder { app, worker, lease: settings.lease });
+        let Look { rows, .. } = look(&Leases::new(store, meters), &settings.streams.all()).await?;
+        Ok(claims::dry_run(&rows, &settings.terms()))
+    }
+
+    /// Starts working in the background and gives the batches as a stream, each to be acknowledged, instead of calling a
+    /// processor. Everything else is as for [`Worker::start`].
+    pub fn batches(self) -> (Batches, WorkerHandle) {
+        let (forward, batches) = batches::channel();
+        (batches, self.start(move |_| forward.clone()))
+    }
+
     /// Starts working in the background of the current tokio runtime (it panics outside of one). `factory` and its panics
     /// are as for [`Worker::run`].
     pub fn start<P, F>(self, factory: F) -> WorkerHandle
@@ -99,13 +130,14 @@ impl Worker {
         let board = Arc::new(WorkerBoard::new(self.settings.worker.clone()));
         let stop = CancellationToken::new();
         let over = CancellationToken::new();
+        let streams = Arc::clone(&self.settings.streams);
         let supervisor = Supervisor::new(self.settings, factory, Arc::clone(&board), stop.clone());
         let ending = over.clone().drop_guard(); // goes with the task, however that ends
         let task = tokio::spawn(async move {
             let _ending = ending;
             supervisor.run().await
         });
-        WorkerHandle { board, stop, over, task: Some(task) }
+        WorkerHandle { board, streams, stop, over, task: Some(task) }
     }
 }
 
@@ -114,6 +146,7 @@ impl Worker {
 #[must_use = "dropping the handle stops the worker"]
 pub struct WorkerHandle {
     board: Arc<WorkerBoard>,
+    streams: Arc<Streams>,
     stop: CancellationToken,
     /// The worker has ended.
     over: CancellationToken,
@@ -125,6 +158,34 @@ impl WorkerHandle {
     /// What the worker is doing now.
     pub fn status(&self) -> WorkerStatus {
         self.board.status()
+    }
+
+    /// Gives nothing more of a shard to its processor once the batch under way is done, until it is resumed. The lease is
+    /// kept and renewed, checkpoints go on, and reading ahead stops when the buffer is full. Holds also when the shard is
+    /// taken up later.
+    pub fn pause(&self, shard: &ShardRef) {
+        self.board.pause(shard, true);
+    }
+
+    /// Goes on with a shard that was paused, or that was stopped at a record its processor failed on
+    /// ([`OnFailure::stop_shard_after`](crate::OnFailure::stop_shard_after)).
+    pub fn resume(&self, shard: &ShardRef) {
+        self.board.pause(shard, false);
+    }
+
+    /// Another stream to process, from now on, beginning at `position` (default: where the worker begins). Nothing changes
+    /// if it is processed already, but for where shards begin that were never worked on. An error if that is no name; a
+    /// stream that does not exist is shown as the worker's trouble until it does.
+    pub fn add_stream(&self, stream: &str, position: Option<InitialPosition>) -> Result<()> {
+        self.streams.add(StreamName::new(stream)?, position);
+        Ok(())
+    }
+
+    /// A stream that is not to be processed any more: its shards are finished in order (`shutdown` is called, what is
+    /// processed is checkpointed) and their leases given back. An error if that is no name.
+    pub fn remove_stream(&self, stream: &str) -> Result<()> {
+        self.streams.remove(&StreamName::new(stream)?);
+        Ok(())
     }
 
     /// Waits until everything that this worker may process has been processed once up to the newest record: each shard

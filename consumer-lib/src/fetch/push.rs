@@ -1,4 +1,4 @@
-//! Follows one shard by the broker's server-streaming read, on a task of its own.
+//! The source that is a broker of ours: follows one shard by its server-streaming read, on a task of its own.
 //!
 //! ```text
 //!  ─► call Read(position) ─► answer ─► wait for room in the buffer ─► hand over ─► next answer …
@@ -9,22 +9,26 @@
 //! After a break it goes on behind the last record handed over: within a lease nothing is lost or delivered twice. A full
 //! buffer stops the reading of answers, and HTTP/2 flow control then stops the broker. Not here: who reads which shard.
 
-use crate::record::Batch;
-use crate::status::ShardBoard;
+use super::connections::Connections;
+use super::{Fetched, NobodyReads, Outlet, Page, Reader, Reading, Source};
+use crate::place::{Checkpoint, ReadFrom};
+use crate::record::{Batch, Lens};
+use crate::shard::ShardInfo;
+use crate::store::Answer;
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_proto::client::{Backoff, Channel};
+use tidemill_proto::client::{Backoff, Channel, Control, Endpoint};
+use tidemill_proto::convert::required;
 use tidemill_proto::{Error, ErrorKind, v1};
-use tidemill_types::{Frame, Frames, Position, SequenceIndex, Shard, StreamName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tidemill_types::{
+    AnySequenceNumber, Frame, Frames, Position, SequenceIndex, SequenceNumber, Shard, StreamName,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-/// Answers waiting at most, however small.
-const ANSWERS_MAX: usize = 64;
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// Silence after which the call is made anew, in case the broker forgot about it.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -33,70 +37,42 @@ const BACKOFF: Backoff =
 /// Failures in a row before a person is told.
 const QUIET_FAILURES: u32 = 3;
 
-/// What to read, and how.
+/// A broker.
 #[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) connection: Arc<Channel>,
-    pub(crate) stream: StreamName,
-    pub(crate) shard: Shard,
-    pub(crate) from: Position,
-    pub(crate) batch_bytes: u32,
-    pub(crate) prefetch_bytes: usize,
-    /// Feeds the pauses.
-    pub(crate) seed: u64,
+pub(crate) struct BrokerSource {
+    control: Control,
+    connections: Mutex<Connections>,
 }
 
-/// What came.
-#[derive(Debug)]
-pub(crate) enum Fetched {
-    /// The read began: records from this index on will come.
-    Begun(SequenceIndex),
-    /// Records, or none when there is only news of how far behind the end of what came is.
-    Page {
-        batch: Option<Batch>,
-        millis_behind: u64,
-        received: Instant,
-        room: OwnedSemaphorePermit,
-        /// The shard is closed and this was its end; nothing follows.
-        end_of_shard: bool,
-    },
-    /// There is no such stream or shard any more.
-    Gone(Error),
-}
-
-/// The buffer of one shard. Dropping it ends the read.
-#[derive(Debug)]
-pub(crate) struct PushReader {
-    fetched: mpsc::Receiver<Fetched>,
-    _task: JoinSet<()>,
-}
-
-impl PushReader {
-    pub(crate) fn start(source: Source, board: Arc<ShardBoard>) -> Self {
-        let (tx, fetched) = mpsc::channel(ANSWERS_MAX);
-        let room_bytes = u32::try_from(source.prefetch_bytes).unwrap_or(u32::MAX);
-        let room = Arc::new(Semaphore::new(room_bytes as usize));
-        let next = Next::Start(source.from);
-        let mut task = JoinSet::new();
-        task.spawn(Pump { source, board, tx, room, room_bytes, next, answered: false }.run());
-        Self { fetched, _task: task }
+impl BrokerSource {
+    /// `seed` feeds the pauses.
+    pub(crate) fn new(endpoint: Endpoint, channel: Channel, seed: u64) -> Self {
+        let control = Control::new(channel, seed);
+        Self { control, connections: Mutex::new(Connections::new(endpoint)) }
     }
-    /// The next thing that came. Cancelling is safe: nothing is lost.
-    pub(crate) async fn next(&mut self) -> Fetched {
-        match self.fetched.recv().await {
-            Some(fetched) => fetched,
-            None => Fetched::Gone(Error::new(
-                ErrorKind::Internal,
-                "the reading task ended unasked; it is a fault",
-            )),
-        }
+}
+
+impl Source for BrokerSource {
+    fn shards<'a>(&'a self, stream: &'a StreamName) -> Answer<'a, Vec<ShardInfo>> {
+        Box::pin(async move {
+            let list = self.control.list_shards(stream).await?;
+            Ok(list.shards.iter().map(ShardInfo::from).collect())
+        })
+    }
+
+    fn read(&self, reading: Reading) -> Reader {
+        let connection = self.connections.lock().connection();
+        Reader::start(reading.prefetch_bytes, |outlet| {
+            let next = Next::Start(reading.from);
+            Pump { reading, connection, outlet, shard: None, next, answered: false }.run()
+        })
     }
 }
 
 /// Where to go on.
 #[derive(Debug, Clone, Copy)]
 enum Next {
-    Start(Position),
+    Start(ReadFrom),
     Index(SequenceIndex),
 }
 
@@ -108,11 +84,11 @@ enum CallEnd {
 }
 
 struct Pump {
-    source: Source,
-    board: Arc<ShardBoard>,
-    tx: mpsc::Sender<Fetched>,
-    room: Arc<Semaphore>,
-    room_bytes: u32,
+    reading: Reading,
+    connection: Arc<Channel>,
+    outlet: Outlet,
+    /// As the broker told it in its first answer.
+    shard: Option<Shard>,
     next: Next,
     /// Whether the call under way has answered.
     answered: bool,
@@ -120,7 +96,7 @@ struct Pump {
 
 impl Pump {
     async fn run(mut self) {
-        let mut rng = StdRng::seed_from_u64(self.source.seed);
+        let mut rng = StdRng::seed_from_u64(self.reading.seed);
         let mut failures = 0;
         loop {
             self.answered = false;
@@ -129,18 +105,18 @@ impl Pump {
                 Ok(CallEnd::Broken(error)) | Err(error) => error,
             };
             if error.kind() == ErrorKind::NotFound {
-                let _ = self.tx.send(Fetched::Gone(error)).await; // nobody reads: nobody needs to know
+                let _ = self.outlet.put(Fetched::Gone(error)).await; // nobody reads: nobody needs to know
                 return;
             }
             failures = if self.answered { 1 } else { failures + 1 };
-            let (stream, shard) = (&self.source.stream, self.source.shard.id);
+            let shard = &self.reading.at;
             if failures == QUIET_FAILURES || error.kind() == ErrorKind::Damaged {
-                warn!(%stream, %shard, failures, %error, "cannot read the shard, trying again");
+                warn!(%shard, failures, %error, "cannot read the shard, trying again");
             } else {
-                debug!(%stream, %shard, failures, %error, "read broken off, trying again");
+                debug!(%shard, failures, %error, "read broken off, trying again");
             }
             if failures >= QUIET_FAILURES || error.kind() == ErrorKind::Damaged {
-                self.board.troubled(format!("reading: {error}"));
+                self.reading.board.troubled(format!("reading: {error}"));
             }
             sleep(BACKOFF.wait(failures, &mut rng)).await;
         }
@@ -149,8 +125,8 @@ impl Pump {
     async fn call(&mut self) -> Result<CallEnd, Error> {
         let silent =
             |what: Duration| Error::new(ErrorKind::UnknownOutcome, format!("nothing came for {what:?}"));
-        let mut client = self.source.connection.data();
-        let opened = timeout(OPEN_DEADLINE, client.read(self.request())).await;
+        let mut client = self.connection.data();
+        let opened = timeout(OPEN_DEADLINE, client.read(self.request()?)).await;
         let mut answers = opened.map_err(|_| silent(OPEN_DEADLINE))??.into_inner();
         loop {
             let answer = timeout(SILENCE_MAX, answers.message()).await.map_err(|_| silent(SILENCE_MAX))??;
@@ -163,34 +139,44 @@ impl Pump {
         }
     }
 
-    fn request(&self) -> v1::ReadRequest {
+    fn request(&self) -> Result<v1::ReadRequest, Error> {
         let position = match self.next {
-            Next::Start(position) => position,
+            Next::Start(from) => position(from)?,
             Next::Index(SequenceIndex::ZERO) => Position::TrimHorizon,
-            Next::Index(next) => {
-                let before = SequenceIndex::new(next.get() - 1).expect("below a valid index");
-                Position::After(self.source.shard.number(before, self.source.shard.created))
-            }
+            Next::Index(next) => Position::After(self.number_before(next)?),
         };
-        v1::ReadRequest {
-            stream: self.source.stream.to_string(),
-            shard: self.source.shard.id.get(),
+        Ok(v1::ReadRequest {
+            stream: self.reading.at.stream().to_string(),
+            shard: self.reading.at.shard().get(),
             position: Some(position.into()),
-            max_bytes: self.source.batch_bytes,
+            max_bytes: self.reading.batch_bytes,
             stop_at_tip: false,
-        }
+        })
+    }
+
+    fn number_before(&self, index: SequenceIndex) -> Result<SequenceNumber, Error> {
+        let before = SequenceIndex::new(index.get().saturating_sub(1))?;
+        let shard = self.shard.as_ref();
+        let shard =
+            shard.ok_or_else(|| Error::new(ErrorKind::Internal, "the broker did not tell the shard"))?;
+        Ok(shard.number(before, shard.created))
     }
 
     /// Checks an answer, waits for room and hands it over.
     async fn hand_over(&mut self, answer: v1::ReadResponse) -> Result<Option<CallEnd>, Error> {
         let received = Instant::now();
-        let bytes = u32::try_from(answer.frames.len()).unwrap_or(u32::MAX);
+        let bytes = answer.frames.len();
         let frames = Frames::new(answer.frames).collect::<Result<Vec<Frame>, _>>();
         let frames = frames
             .map_err(|error| Error::new(ErrorKind::Damaged, format!("records arrived damaged: {error}")))?;
+        if let Some(shard) = answer.shard {
+            self.shard = Some(shard.try_into()?);
+        }
+        let created = required(self.shard.as_ref(), "shard")?.created;
         let mut from = SequenceIndex::new(answer.from_index)?;
-        let begins = matches!(self.next, Next::Start(_));
-        if begins && self.tx.send(Fetched::Begun(from)).await.is_err() {
+        if let Next::Start(start) = self.next
+            && self.outlet.put(Fetched::Begun(self.anchor(start, from)?)).await.is_err()
+        {
             return Ok(Some(CallEnd::Finished));
         }
         if let Next::Index(next) = self.next {
@@ -199,12 +185,43 @@ impl Pump {
         let end_of_frames = frames.last().map_or(from, |frame| frame.header().next());
         self.next = Next::Index(SequenceIndex::new(answer.next_index)?.max(end_of_frames).max(from));
         self.answered = true;
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes.clamp(1, self.room_bytes)).await;
-        let room = room.expect("the semaphore is never closed");
-        let batch = Batch::new(&self.source.stream, &self.source.shard, frames, from);
-        let end_of_shard = answer.end_of_shard;
-        let page = Fetched::Page { batch, millis_behind: answer.millis_behind, received, room, end_of_shard };
-        let handed = self.tx.send(page).await;
-        Ok(if end_of_shard || handed.is_err() { Some(CallEnd::Finished) } else { None })
+        let room = self.outlet.room(bytes).await;
+        let lens = Lens::new(self.reading.at.clone(), &self.reading.shard, self.reading.misrouted);
+        let batch = Batch::of_frames(lens, created, frames, from, behind(self.reading.from));
+        let children = answer.children.into_iter().map(|child| Ok(ShardInfo::from(&Shard::try_from(child)?)));
+        let children = children.collect::<Result<Vec<_>, Error>>()?;
+        let end_of_shard = answer.end_of_shard.then_some(children);
+        let ended = end_of_shard.is_some();
+        let (millis_behind, records_behind) = (answer.millis_behind, answer.records_behind);
+        let page = Page { batch, millis_behind, records_behind, received, room, end_of_shard };
+        let handed: Result<(), NobodyReads> = self.outlet.put(Fetched::Page(page)).await;
+        Ok(if ended || handed.is_err() { Some(CallEnd::Finished) } else { None })
+    }
+
+    /// Where "the newest" was.
+    fn anchor(&self, start: ReadFrom, first: SequenceIndex) -> Result<Option<Checkpoint>, Error> {
+        match start {
+            ReadFrom::Latest => {
+                Ok(Some(Checkpoint::At { number: self.number_before(first)?.into(), sub: 0 }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn position(from: ReadFrom) -> Result<Position, Error> {
+    Ok(match from {
+        ReadFrom::TrimHorizon => Position::TrimHorizon,
+        ReadFrom::Latest => Position::Latest,
+        ReadFrom::AtTime(time) => Position::AtTime(time),
+        // the record itself again: of an aggregated one there may be more
+        ReadFrom::Behind { number, .. } => Position::At(number.try_into()?),
+    })
+}
+
+fn behind(from: ReadFrom) -> Option<(AnySequenceNumber, u64)> {
+    match from {
+        ReadFrom::Behind { number, sub } => Some((number, sub)),
+        _ => None,
     }
 }

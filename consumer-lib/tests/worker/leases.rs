@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_consumer::{
-    Batch, Checkpoint, Checkpointer, Checkpointing, ErrorKind, ProcessError, RecordProcessor, Worker,
+    Batch, Checkpointer, Checkpointing, ErrorKind, ProcessError, RecordProcessor, Worker,
 };
+use tidemill_types::Checkpoint;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -19,7 +20,7 @@ async fn two_workers_share_eight_shards_evenly_and_then_rest() {
     until("the first worker has all", SOON, || broker.counts().get("one") == Some(&8)).await;
     let two = start(builder(&broker, "two"), &log);
     let even = || broker.counts().get("one") == Some(&4) && broker.counts().get("two") == Some(&4);
-    until("both have four", SOON, even).await;
+    until("both have four, and work on them", SOON, || even() && two.status().shards.len() == 4).await;
     assert_eq!(broker.takes().len(), 12, "more leases moved than needed");
     tokio::time::sleep(2 * LEASE).await;
     assert_eq!(broker.takes().len(), 12, "leases move although the counts are even");

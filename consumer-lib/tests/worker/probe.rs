@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_consumer::{
-    Batch, Checkpoint, Checkpointer, ProcessError, RecordProcessor, ShardRef, Worker, WorkerBuilder,
+    Batch, Checkpoint, Checkpointer, ProcessError, RecordProcessor, Start, Worker, WorkerBuilder,
     WorkerHandle,
 };
 use tokio::sync::Semaphore;
@@ -101,8 +101,8 @@ pub(crate) struct Probe {
 }
 
 impl RecordProcessor for Probe {
-    async fn initialize(&mut self, _: &ShardRef, from: Checkpoint) -> Result<(), ProcessError> {
-        self.log.add(&self.worker, self.shard, Call::Initialize(from));
+    async fn initialize(&mut self, start: &Start) -> Result<(), ProcessError> {
+        self.log.add(&self.worker, self.shard, Call::Initialize(start.from));
         Ok(())
     }
     async fn process(&mut self, batch: Batch, _: &Checkpointer) -> Result<(), ProcessError> {

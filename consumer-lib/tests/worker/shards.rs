@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tidemill_consumer::{Checkpoint, InitialPosition, ProcessError, Record, ShardPhase};
+use tidemill_consumer::{InitialPosition, ProcessError, Record, ShardPhase};
+use tidemill_types::Checkpoint;
 use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_secs(5);

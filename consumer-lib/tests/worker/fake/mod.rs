@@ -51,6 +51,7 @@ impl FakeBroker {
         let server = tonic::transport::Server::builder()
             .add_service(v1::data_server::DataServer::new(service.clone()))
             .add_service(v1::lease_server::LeaseServer::new(service.clone()))
+            .add_service(v1::control_server::ControlServer::new(service.clone()))
             .serve_with_incoming(incoming);
         let mut task = JoinSet::new();
         task.spawn(async move { server.await.unwrap() });

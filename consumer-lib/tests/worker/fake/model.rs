@@ -29,6 +29,8 @@ pub(crate) struct LeaseModel {
     pub(crate) checkpoint: Option<Checkpoint>,
     pub(super) expires: Option<Instant>,
     pub(super) lease_ms: u64,
+    pub(super) successor: Option<(String, Instant)>,
+    pub(crate) pending: Option<v1::PendingCheckpoint>,
 }
 
 impl LeaseModel {
@@ -121,6 +123,11 @@ impl Model {
             checkpoint: lease.checkpoint.map(Into::into),
             expired: lease.left_ms() == 0,
             expires_in_ms: lease.left_ms(),
+            successor: lease.successor.as_ref().map(|(worker, _)| worker.clone()).unwrap_or_default(),
+            handoff_in_ms: lease.successor.as_ref().map_or(0, |(_, until)| {
+                u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap()
+            }),
+            pending: lease.pending,
             ..v1::LeaseRow::default()
         }
     }

@@ -98,10 +98,12 @@ impl v1::lease_server::Lease for Service {
         model.check_worker(&request.worker)?;
         model.check_stream(&request.stream)?;
         let row = model.leases.entry(request.shard).or_default();
-        if row.epoch != request.expected_epoch || (row.left_ms() > 0 && !request.steal) {
+        let other = row.left_ms() > 0 && row.owner != request.worker;
+        if row.epoch != request.expected_epoch || (other && !request.steal) {
             return Err(Error::new(ErrorKind::Conflict, "somebody was faster").into());
         }
         row.owner.clone_from(&request.worker);
+        row.successor = None;
         row.epoch += 1;
         row.counter += 1;
         row.lease_ms = request.lease_ms;
@@ -119,17 +121,18 @@ impl v1::lease_server::Lease for Service {
         let request = request.into_inner();
         let mut model = self.model.lock();
         model.check_worker(&request.worker)?;
-        let mut lost = Vec::new();
+        let (mut lost, mut asked) = (Vec::new(), Vec::new());
         for lease in request.leases {
             match model.held(&request.worker, &lease) {
                 Ok(row) => {
                     row.counter += 1;
                     row.expires = Some(Instant::now() + Duration::from_millis(row.lease_ms));
+                    asked.extend(row.successor.is_some().then_some(lease));
                 }
                 Err(_) => lost.push(lease),
             }
         }
-        Ok(Response::new(v1::RenewLeasesResponse { lost, asked: Vec::new() }))
+        Ok(Response::new(v1::RenewLeasesResponse { lost, asked }))
     }
 
     async fn release_lease(
@@ -138,7 +141,15 @@ impl v1::lease_server::Lease for Service {
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         let request = request.into_inner();
         let mut model = self.model.lock();
-        model.held(&request.worker, &request.lease.unwrap())?.owner.clear();
+        let row = model.held(&request.worker, &request.lease.unwrap())?;
+        match row.successor.take() {
+            None => row.owner.clear(),
+            Some((successor, _)) => {
+                row.owner = successor;
+                row.epoch += 1;
+                row.expires = Some(Instant::now() + Duration::from_millis(row.lease_ms));
+            }
+        }
         Ok(Response::new(v1::ReleaseLeaseResponse {}))
     }
 
@@ -154,21 +165,37 @@ impl v1::lease_server::Lease for Service {
             return Err(Status::failed_precondition("checkpoints do not move back"));
         }
         row.checkpoint = Some(checkpoint);
+        row.pending = None;
         Ok(Response::new(v1::SetCheckpointResponse {}))
     }
 
     async fn prepare_checkpoint(
         &self,
-        _: Request<v1::PrepareCheckpointRequest>,
+        request: Request<v1::PrepareCheckpointRequest>,
     ) -> Result<Response<v1::PrepareCheckpointResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
+        let request = request.into_inner();
+        let mut model = self.model.lock();
+        model.held(&request.worker, &request.lease.unwrap())?.pending = request.pending;
+        Ok(Response::new(v1::PrepareCheckpointResponse {}))
     }
 
     async fn request_handoff(
         &self,
-        _: Request<v1::RequestHandoffRequest>,
+        request: Request<v1::RequestHandoffRequest>,
     ) -> Result<Response<v1::RequestHandoffResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
+        let request = request.into_inner();
+        let mut model = self.model.lock();
+        model.check_worker(&request.worker)?;
+        let row = model.leases.entry(request.shard).or_default();
+        let taken = row.successor.as_ref().is_some_and(|(worker, _)| *worker != request.worker);
+        if row.epoch != request.expected_epoch || row.left_ms() == 0 || row.owner == request.worker || taken {
+            return Err(Error::new(ErrorKind::Conflict, "nobody to ask").into());
+        }
+        if row.successor.is_none() {
+            let until = Instant::now() + Duration::from_millis(request.deadline_ms);
+            row.successor = Some((request.worker, until));
+        }
+        Ok(Response::new(v1::RequestHandoffResponse { lease: Some(model.row(request.shard)) }))
     }
 
     async fn list_apps(
@@ -189,6 +216,68 @@ impl v1::lease_server::Lease for Service {
         &self,
         _: Request<v1::DeleteAppRequest>,
     ) -> Result<Response<v1::DeleteAppResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::control_server::Control for Service {
+    async fn list_shards(
+        &self,
+        request: Request<v1::ListShardsRequest>,
+    ) -> Result<Response<v1::ListShardsResponse>, Status> {
+        let model = self.model.lock();
+        model.check_stream(&request.get_ref().stream)?;
+        let shards = model.shards.values().map(|model| (&model.shard).into()).collect();
+        Ok(Response::new(v1::ListShardsResponse { shards, map_version: 1, stream_incarnation: 1 }))
+    }
+
+    async fn create_stream(
+        &self,
+        _: Request<v1::CreateStreamRequest>,
+    ) -> Result<Response<v1::CreateStreamResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn delete_stream(
+        &self,
+        _: Request<v1::DeleteStreamRequest>,
+    ) -> Result<Response<v1::DeleteStreamResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn describe_stream(
+        &self,
+        _: Request<v1::DescribeStreamRequest>,
+    ) -> Result<Response<v1::DescribeStreamResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_streams(
+        &self,
+        _: Request<v1::ListStreamsRequest>,
+    ) -> Result<Response<v1::ListStreamsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn split_shard(
+        &self,
+        _: Request<v1::SplitShardRequest>,
+    ) -> Result<Response<v1::SplitShardResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn merge_shards(
+        &self,
+        _: Request<v1::MergeShardsRequest>,
+    ) -> Result<Response<v1::MergeShardsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn scale_stream(
+        &self,
+        _: Request<v1::ScaleStreamRequest>,
+    ) -> Result<Response<v1::ScaleStreamResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 }
