@@ -247,6 +247,9 @@ impl WorkerHandle {
 
 impl Drop for WorkerHandle {
     fn drop(&mut self) {
-        self.stop.cancel();
+        // nothing is left to stop in order of a worker that has ended or was cut off
+        if self.task.is_some() {
+            self.stop.cancel();
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking, also outside of test functions
 
+mod control;
+mod failures;
 mod fake;
+mod handoff;
 mod leases;
 mod life;
 mod probe;

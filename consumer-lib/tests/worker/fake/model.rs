@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidemill_proto::v1;
 use tidemill_proto::{Error, ErrorKind};
 use tidemill_types::{
-    Checkpoint, Frame, FrameHeader, FrameWriter, HashKeyRange, ProducerId, SequenceIndex, Shard, ShardId,
-    ShardState, TimestampMs,
+    Checkpoint, Frame, FrameHeader, FrameWriter, HashKey, HashKeyRange, ProducerId, SequenceIndex, Shard,
+    ShardId, ShardState, TimestampMs,
 };
 use tokio::time::Instant;
 use tonic::Status;
@@ -87,8 +87,11 @@ impl Model {
             ShardState::Closed { ending: SequenceIndex::new(model.next).unwrap(), closed: CREATED };
         model.next += 1;
         let (id, range) = (model.shard.id, model.shard.range);
-        self.add_shard(first, Some(id), range);
-        self.add_shard(first + 1, Some(id), range);
+        let middle = range.start().get() + (range.end().get() - range.start().get()) / 2 + 1;
+        let lower = HashKeyRange::new(range.start(), HashKey::new(middle - 1)).unwrap();
+        let upper = HashKeyRange::new(HashKey::new(middle), range.end()).unwrap();
+        self.add_shard(first, Some(id), lower);
+        self.add_shard(first + 1, Some(id), upper);
         [first, first + 1]
     }
     pub(super) fn check_stream(&self, stream: &str) -> Result<(), Status> {
