@@ -59,6 +59,12 @@ impl Log {
         }
         records
     }
+    /// How many records were processed, those that came twice counted twice.
+    pub(crate) fn count(&self) -> usize {
+        let calls = self.0.lock();
+        let of = |call: &Call| if let Call::Process(texts) = call { texts.len() } else { 0 };
+        calls.iter().map(|(_, _, call)| of(call)).sum()
+    }
     /// All records processed by anybody.
     pub(crate) fn seen(&self) -> BTreeSet<String> {
         let calls = self.all().into_iter().filter_map(|(_, _, call)| match call {

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tidemill_consumer::{ProcessError, Record};
-use tidemill_types::{SequenceNumber, ShardId};
+use tidemill_consumer::{ProcessError, Record, SequenceNumber};
+use tidemill_types::ShardId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
