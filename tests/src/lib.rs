@@ -6,6 +6,7 @@
 
 mod binary;
 mod broker;
+pub mod chaos;
 mod history;
 mod http;
 mod kinesis;

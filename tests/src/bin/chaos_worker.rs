@@ -1,0 +1,126 @@
+//! A worker of the chaos test, to be killed: the consumer library with a processor that writes down what it is given.
+//!
+//! ```text
+//!  chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS LOG
+//! ```
+//!
+//! What is written is written before the processor returns, so nothing is checkpointed that the log does not have. This
+//! is the one place of the test that knows the consumer library.
+
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tidemill_consumer::{Batch, Checkpoint, Checkpointer, ProcessError, RecordProcessor, ShardRef, Worker};
+use tidemill_tests::chaos::{Ending, EventLog, Mark, RecordId, WorkerLine, monotonic_ns};
+use tidemill_tests::id_of;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A batch takes up to this long, so that there is something in flight when a process is killed.
+const WORK_MS_MAX: u64 = 15;
+
+/// What the processors of this process share.
+struct Desk {
+    log: EventLog,
+    sessions: AtomicU64,
+}
+
+/// Writes down one session.
+struct Scribe {
+    desk: Arc<Desk>,
+    session: u64,
+    stored: Option<Mark>,
+}
+
+impl Scribe {
+    fn note(&self, line: &WorkerLine) -> Result<(), ProcessError> {
+        self.desk.log.add(line).map_err(|error| ProcessError::new(format!("{error:#}")))
+    }
+
+    /// Notes the checkpoint if it has moved.
+    fn note_stored(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessError> {
+        let mark = Mark::from(checkpointer.stored());
+        if self.stored.replace(mark) != Some(mark) {
+            self.note(&WorkerLine::Stored { at: monotonic_ns(), session: self.session, mark })?;
+        }
+        Ok(())
+    }
+
+    fn over(&self, how: Ending) -> Result<(), ProcessError> {
+        self.note(&WorkerLine::Over { at: monotonic_ns(), session: self.session, how })
+    }
+}
+
+impl RecordProcessor for Scribe {
+    async fn initialize(&mut self, shard: &ShardRef, from: Checkpoint) -> Result<(), ProcessError> {
+        self.session = self.desk.sessions.fetch_add(1, Ordering::Relaxed);
+        let from = Mark::from(from);
+        self.stored = Some(from);
+        let (at, session, shard) = (monotonic_ns(), self.session, shard.shard().get());
+        self.note(&WorkerLine::Began { at, session, shard, from })
+    }
+
+    async fn process(&mut self, batch: Batch, checkpointer: &Checkpointer) -> Result<(), ProcessError> {
+        let at = monotonic_ns();
+        let epoch = lease_epoch(checkpointer)?;
+        let mut records = Vec::with_capacity(batch.len());
+        for record in batch.records() {
+            let id = id_of(record.data()).map_err(|error| ProcessError::new(format!("{error:#}")))?;
+            let id = RecordId::from_payload(id);
+            if record.partition_key() != id.partition_key() {
+                return Err(ProcessError::new(format!("{id} has the key {}", record.partition_key())));
+            }
+            records.push((record.sequence_number().index().get(), id));
+        }
+        self.note(&WorkerLine::Batch { at, session: self.session, epoch, records })?;
+        self.note_stored(checkpointer)?;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..=WORK_MS_MAX))).await;
+        Ok(())
+    }
+
+    async fn shard_ended(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessError> {
+        checkpointer.checkpoint().await?;
+        self.note_stored(checkpointer)?;
+        self.over(Ending::ShardEnded)
+    }
+
+    async fn lease_lost(&mut self) {
+        // a log that cannot be written has been told of before
+        let _ = self.over(Ending::LeaseLost);
+    }
+
+    async fn shutdown(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessError> {
+        let stored = checkpointer.checkpoint().await;
+        self.note_stored(checkpointer)?;
+        self.over(if stored.is_ok() { Ending::Stopped } else { Ending::StopFailed })?;
+        Ok(stored?)
+    }
+}
+
+/// The epoch of the lease that is worked under. The library does not tell it but in what it prints for debugging.
+fn lease_epoch(checkpointer: &Checkpointer) -> Result<u64, ProcessError> {
+    let shown = format!("{checkpointer:?}");
+    let epoch = shown.split_once("epoch: LeaseEpoch(").and_then(|(_, rest)| rest.split_once(')'));
+    epoch
+        .and_then(|(digits, _)| digits.parse().ok())
+        .ok_or_else(|| ProcessError::new(format!("no epoch in {shown}")))
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    ensure!(args.len() == 6, "usage: chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS LOG");
+    let lease = Duration::from_millis(args[4].parse().context("the lease time is a number")?);
+    let log = EventLog::create(Path::new(&args[5]))?;
+    let desk = Arc::new(Desk { log, sessions: AtomicU64::new(0) });
+    let mut stop = signal(SignalKind::terminate())?;
+    let worker = Worker::builder(&args[0], &args[2], &args[1])
+        .worker_id(&args[3])
+        .lease_duration(lease)
+        .batch_bytes(16 << 10)
+        .build()?;
+    let scribe = move |_: &ShardRef| Scribe { desk: Arc::clone(&desk), session: 0, stored: None };
+    worker.run(scribe, async move { stop.recv().await.unwrap_or_default() }).await?;
+    Ok(())
+}
