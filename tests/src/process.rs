@@ -4,6 +4,7 @@ use crate::binary::tidemill;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::future::Future;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -89,7 +90,12 @@ pub struct Running {
 impl Running {
     /// Starts `tidemill` with `args`. Its environment is that of the test without the broker's own variables.
     pub fn spawn(args: &[&str]) -> Result<Self> {
-        let mut command = Command::new(tidemill()?);
+        Self::spawn_program(tidemill()?, args)
+    }
+
+    /// Starts another program with `args`, otherwise as [`Running::spawn`].
+    pub fn spawn_program(program: &Path, args: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("TIDEMILL_") || name == "RUST_LOG") {
                 command.env_remove(name);
@@ -102,7 +108,7 @@ impl Running {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("cannot start tidemill")?;
+            .with_context(|| format!("cannot start {}", program.display()))?;
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let readers = vec![
             tokio::spawn(collect(child.stdout.take().context("stdout is piped")?, Arc::clone(&stdout))),

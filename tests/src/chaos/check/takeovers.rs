@@ -85,8 +85,9 @@ fn last_sign(session: &Session) -> u64 {
 pub(super) fn failovers_are_soon(history: &History, lease: Duration, verdict: &mut Verdict) -> Result<()> {
     for kill in &history.kills {
         for session in cut_off(history, kill) {
-            let later = history.sessions.iter().filter(|s| s.shard == session.shard && s.began > kill.at);
-            let next = later.map(|session| session.began).min();
+            let elsewhere =
+                |s: &&Session| s.shard == session.shard && s.worker != kill.worker && s.began > kill.at;
+            let next = history.sessions.iter().filter(elsewhere).map(|session| session.began).min();
             let took = next.map(|at| Duration::from_nanos(at - kill.at));
             ensure!(
                 took.is_some_and(|took| took <= lease * 2),
