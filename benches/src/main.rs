@@ -1,9 +1,10 @@
 //! Benchmarks of Tidemill beside the limits of the machine, measured in one run so that they can be compared.
 //!
 //! ```text
-//!  first    limits (raw disk, bare gRPC) and the broker in a process of its own, interleaved ─► table, RESULTS.md
-//!  storage  the log alone, without engine and wire, beside the raw disk                       ─► table
-//!  peer     the bare gRPC server of the limits; `first` starts it
+//!  first      limits (raw disk, bare gRPC) and the broker in a process of its own, interleaved ─► table, RESULTS.md
+//!  storage    the log alone, without engine and wire, beside the raw disk                       ─► table
+//!  libraries  each library beside the bare call it stands on                                  ─► table, LIBRARIES.md
+//!  peer       the bare gRPC server of the limits; `first` starts it
 //! ```
 //!
 //! The load on the broker comes from `tidemill bench`, which is its own program with its own options. What is not here:
@@ -12,6 +13,7 @@
 mod bare_grpc;
 mod figure;
 mod first;
+mod libraries;
 mod machine;
 mod memory;
 mod process;
@@ -40,6 +42,8 @@ struct Cli {
 enum Suite {
     /// Produce and consume over gRPC and Kinesis HTTP beside a bare gRPC server and the raw disk
     First(first::Args),
+    /// The consumer and the producer library, each beside the bare call it stands on
+    Libraries(libraries::Args),
     /// The log alone, beside the raw disk
     Storage(storage_log::Args),
     /// Serve the bare gRPC server until standard input ends
@@ -76,6 +80,7 @@ impl Directory {
 fn main() -> Result<()> {
     match Cli::parse().suite {
         Suite::First(args) => first::run(&args),
+        Suite::Libraries(args) => libraries::run(&args),
         Suite::Storage(args) => storage_log::run(&args),
         Suite::Peer => bare_grpc::serve(),
     }

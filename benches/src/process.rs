@@ -61,8 +61,13 @@ impl Server {
 
     /// A broker on a directory, every acknowledgement on the device.
     pub(crate) fn broker(data_dir: &Path) -> Result<Self> {
+        Self::broker_with(data_dir, "device")
+    }
+
+    /// A broker on a directory that acknowledges what is so durable.
+    pub(crate) fn broker_with(data_dir: &Path, durability: &str) -> Result<Self> {
         let mut command = Command::new(tidemill()?);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--durability", "device", "--log", "warn"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--durability", durability, "--log", "warn"]);
         Self::start(command.arg("--data-dir").arg(data_dir))
     }
 
