@@ -112,6 +112,7 @@ async fn put_all(
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     ensure!(args.len() == 5, "usage: chaos_producer ENDPOINT STREAM FIRST_KEY INCARNATION LOG");
+    // whoever sees the log may send the signal
     let stop = signal(SignalKind::terminate())?;
     let log = EventLog::create(Path::new(&args[4]))?;
     let producer = connect(&args[0]).await?;

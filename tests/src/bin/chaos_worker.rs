@@ -112,9 +112,10 @@ async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     ensure!(args.len() == 6, "usage: chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS LOG");
     let lease = Duration::from_millis(args[4].parse().context("the lease time is a number")?);
+    // whoever sees the log may send the signal
+    let mut stop = signal(SignalKind::terminate())?;
     let log = EventLog::create(Path::new(&args[5]))?;
     let desk = Arc::new(Desk { log, sessions: AtomicU64::new(0) });
-    let mut stop = signal(SignalKind::terminate())?;
     let worker = Worker::builder(&args[0], &args[2], &args[1])
         .worker_id(&args[3])
         .lease_duration(lease)

@@ -203,6 +203,7 @@ impl Director {
         let over = Instant::now() + time;
         loop {
             let now = Instant::now();
+            self.producers.iter_mut().try_for_each(Process::must_run)?;
             for seat in 0..WORKERS {
                 self.history.pauses.extend(self.seats[seat].resume(now)?);
                 if self.seats[seat].is_due(now) {

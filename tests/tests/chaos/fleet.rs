@@ -17,6 +17,8 @@ const WORKER: &str = env!("CARGO_BIN_EXE_chaos_worker");
 const PRODUCER: &str = env!("CARGO_BIN_EXE_chaos_producer");
 /// Partition keys of each producer.
 const KEYS: usize = 16;
+/// A process has made its log within this time.
+const START_DEADLINE: Duration = Duration::from_secs(30);
 /// A process that was sent SIGSTOP stands within this time.
 const STAND_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -31,24 +33,33 @@ impl Post {
         let path = self.logs.join(format!("{name}.log"));
         Ok(path.to_str().context("a temporary directory has a plain name")?.to_owned())
     }
+
+    fn start(&self, program: &str, name: String, args: &[&str]) -> Result<Process> {
+        let log = self.log(&name)?;
+        let running = Running::spawn_program(Path::new(program), &[args, &[&log]].concat())?;
+        Ok(Process { name, log, running })
+    }
 }
 
 /// A run of a worker or producer.
 pub(crate) struct Process {
     /// Its name, and that of its log.
     pub(crate) name: String,
+    log: String,
     pub(crate) running: Running,
 }
 
 impl Process {
     /// Fails if it has ended by itself.
-    fn must_run(&mut self) -> Result<()> {
+    pub(crate) fn must_run(&mut self) -> Result<()> {
         ensure!(self.running.is_running(), "{} ended by itself:\n{}", self.name, self.running.stderr());
         Ok(())
     }
 
-    /// SIGTERM; it must end in order.
+    /// SIGTERM; it must end in order. One that has just been started is first waited for until it listens to signals.
     pub(crate) async fn stop(self) -> Result<()> {
+        let begun = until(START_DEADLINE, || std::future::ready(Path::new(&self.log).exists())).await;
+        ensure!(begun != Until::Late, "{} has no log {START_DEADLINE:?} after its start", self.name);
         let finished = self.running.terminate().await.with_context(|| format!("stopping {}", self.name))?;
         ensure!(finished.code == Some(0), "{} did not stop in order: {finished:?}", self.name);
         Ok(())
@@ -59,18 +70,14 @@ impl Process {
 pub(crate) fn worker(post: &Post, seat: usize, run: u32) -> Result<Process> {
     let name = format!("worker-{seat}-{run}");
     let lease = LEASE.as_millis().to_string();
-    let args = [&post.endpoint, STREAM, APP, &name, &lease, &post.log(&name)?];
-    let running = Running::spawn_program(Path::new(WORKER), &args)?;
-    Ok(Process { name, running })
+    post.start(WORKER, name.clone(), &[&post.endpoint, STREAM, APP, &name, &lease])
 }
 
 /// Starts a run of a producer; `run` rises from run to run of a seat.
 pub(crate) fn producer(post: &Post, seat: usize, run: u32) -> Result<Process> {
     let name = format!("producer-{seat}-{run}");
     let (first_key, run) = ((seat * KEYS).to_string(), run.to_string());
-    let args = [&post.endpoint, STREAM, &first_key, &run, &post.log(&name)?];
-    let running = Running::spawn_program(Path::new(PRODUCER), &args)?;
-    Ok(Process { name, running })
+    post.start(PRODUCER, name, &[&post.endpoint, STREAM, &first_key, &run])
 }
 
 /// A worker's place.
