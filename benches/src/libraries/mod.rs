@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  durability:  fill a stream ─► repetition:  read bare ─► consumer library ─► append bare ─► producer library
+//!                               the next one:  consumer library ─► read bare ─► producer library ─► append bare
 //! ```
 //!
 //! The bare calls do what a program without a library would at best do: read streams whose frames are decoded and walked
@@ -112,26 +113,25 @@ impl Args {
         };
         for repetition in 1..=self.repetitions {
             eprintln!("{durability}, repetition {repetition} of {}", self.repetitions);
-            if self.wants("read") {
-                let workload = format!("read, {durability}");
-                took(read::bare(&bench, &stream, &shards, records).await?.figure(&workload, "bare"));
-                let app = format!("app-{repetition}");
-                took(read::library(&bench, &stream, &app, records).await?.figure(&workload, "library"));
+            // neither always comes first
+            let order = if repetition % 2 == 1 { ["bare", "library"] } else { ["library", "bare"] };
+            for target in order.into_iter().filter(|_| self.wants("read")) {
+                let rate = match target {
+                    "bare" => read::bare(&bench, &stream, &shards, records).await?,
+                    _ => read::library(&bench, &stream, &format!("app-{repetition}"), records).await?,
+                };
+                took(rate.figure(&format!("read, {durability}"), target));
             }
-            if self.wants("append") {
-                let workload = format!("append, {durability}");
-                for target in ["bare", "library"] {
-                    let name = format!("{target}-{repetition}");
-                    let (stream, shards) = bench.create(&name).await?;
-                    warm()?;
-                    let window = Window::after(WARMUP, Duration::from_secs(self.seconds));
-                    let meter = match target {
-                        "bare" => append::bare(&bench, &stream, &shards, window).await?,
-                        _ => append::library(&bench, &stream, window).await?,
-                    };
-                    took(meter.figure(&workload, target));
-                    bench.control.delete_stream(&stream).await?;
-                }
+            for target in order.into_iter().filter(|_| self.wants("append")) {
+                let (stream, shards) = bench.create(&format!("{target}-{repetition}")).await?;
+                warm()?;
+                let window = Window::after(WARMUP, Duration::from_secs(self.seconds));
+                let meter = match target {
+                    "bare" => append::bare(&bench, &stream, &shards, window).await?,
+                    _ => append::library(&bench, &stream, window).await?,
+                };
+                took(meter.figure(&format!("append, {durability}"), target));
+                bench.control.delete_stream(&stream).await?;
             }
         }
         Ok(figures)
