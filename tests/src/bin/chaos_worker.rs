@@ -1,7 +1,7 @@
 //! A worker of the chaos test, to be killed: the consumer library with a processor that writes down what it is given.
 //!
 //! ```text
-//!  chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS LOG
+//!  chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS automatic|manual LOG
 //! ```
 //!
 //! What is written is written before the processor returns, so nothing is checkpointed that the log does not have. This
@@ -12,17 +12,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidemill_consumer::{Batch, Checkpoint, Checkpointer, ProcessError, RecordProcessor, ShardRef, Worker};
+use tidemill_consumer::{
+    Batch, Checkpoint, Checkpointer, Checkpointing, ProcessError, RecordProcessor, ShardRef, Worker,
+};
 use tidemill_tests::chaos::{Ending, EventLog, Mark, RecordId, WorkerLine, monotonic_ns};
 use tidemill_tests::id_of;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
 
 /// A batch takes up to this long, so that there is something in flight when a process is killed.
 const WORK_MS_MAX: u64 = 15;
 
+/// A processor that checkpoints by itself does so this far apart.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(700);
+
 /// What the processors of this process share.
 struct Desk {
     log: EventLog,
+    checkpointing: Checkpointing,
     sessions: AtomicU64,
 }
 
@@ -31,6 +38,7 @@ struct Scribe {
     desk: Arc<Desk>,
     session: u64,
     stored: Option<Mark>,
+    checkpointed: Instant,
 }
 
 impl Scribe {
@@ -75,7 +83,14 @@ impl RecordProcessor for Scribe {
         }
         self.note(&WorkerLine::Batch { at, session: self.session, epoch, records })?;
         self.note_stored(checkpointer)?;
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..=WORK_MS_MAX))).await;
+        sleep(Duration::from_millis(rand::random_range(0..=WORK_MS_MAX))).await;
+        if self.desk.checkpointing == Checkpointing::Manual
+            && self.checkpointed.elapsed() > CHECKPOINT_INTERVAL
+        {
+            checkpointer.checkpoint().await?;
+            self.checkpointed = Instant::now();
+            self.note_stored(checkpointer)?;
+        }
         Ok(())
     }
 
@@ -110,18 +125,25 @@ fn lease_epoch(checkpointer: &Checkpointer) -> Result<u64, ProcessError> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    ensure!(args.len() == 6, "usage: chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS LOG");
+    ensure!(args.len() == 7, "usage: chaos_worker ENDPOINT STREAM APP WORKER LEASE_MS automatic|manual LOG");
+    let checkpointing = if args[5] == "manual" { Checkpointing::Manual } else { Checkpointing::Automatic };
     let lease = Duration::from_millis(args[4].parse().context("the lease time is a number")?);
     // whoever sees the log may send the signal
     let mut stop = signal(SignalKind::terminate())?;
-    let log = EventLog::create(Path::new(&args[5]))?;
-    let desk = Arc::new(Desk { log, sessions: AtomicU64::new(0) });
+    let log = EventLog::create(Path::new(&args[6]))?;
+    let desk = Arc::new(Desk { log, checkpointing, sessions: AtomicU64::new(0) });
     let worker = Worker::builder(&args[0], &args[2], &args[1])
         .worker_id(&args[3])
         .lease_duration(lease)
+        .checkpointing(checkpointing)
         .batch_bytes(16 << 10)
         .build()?;
-    let scribe = move |_: &ShardRef| Scribe { desk: Arc::clone(&desk), session: 0, stored: None };
+    let scribe = move |_: &ShardRef| Scribe {
+        desk: Arc::clone(&desk),
+        session: 0,
+        stored: None,
+        checkpointed: Instant::now(),
+    };
     worker.run(scribe, async move { stop.recv().await.unwrap_or_default() }).await?;
     Ok(())
 }

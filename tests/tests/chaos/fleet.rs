@@ -70,7 +70,9 @@ impl Process {
 pub(crate) fn worker(post: &Post, seat: usize, run: u32) -> Result<Process> {
     let name = format!("worker-{seat}-{run}");
     let lease = LEASE.as_millis().to_string();
-    post.start(WORKER, name.clone(), &[&post.endpoint, STREAM, APP, &name, &lease])
+    // an automatic checkpoint that is due after a pause tells of a lost lease early; without, the own clock must
+    let checkpointing = if run.is_multiple_of(2) { "automatic" } else { "manual" };
+    post.start(WORKER, name.clone(), &[&post.endpoint, STREAM, APP, &name, &lease, checkpointing])
 }
 
 /// Starts a run of a producer; `run` rises from run to run of a seat.
