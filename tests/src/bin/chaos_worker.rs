@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidemill_consumer::{
-    Batch, Checkpoint, Checkpointer, Checkpointing, ProcessError, RecordProcessor, ShardRef, Worker,
+    Batch, Checkpoint, Checkpointer, Checkpointing, ProcessError, RecordProcessor, SequenceNumber, ShardRef,
+    Start, Worker,
 };
 use tidemill_tests::chaos::{Ending, EventLog, Mark, RecordId, WorkerLine, monotonic_ns};
 use tidemill_tests::id_of;
@@ -48,7 +49,7 @@ impl Scribe {
 
     /// Notes the checkpoint if it has moved.
     fn note_stored(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessError> {
-        let mark = Mark::from(checkpointer.stored());
+        let mark = mark(checkpointer.stored())?;
         if self.stored.replace(mark) != Some(mark) {
             self.note(&WorkerLine::Stored { at: monotonic_ns(), session: self.session, mark })?;
         }
@@ -61,17 +62,17 @@ impl Scribe {
 }
 
 impl RecordProcessor for Scribe {
-    async fn initialize(&mut self, shard: &ShardRef, from: Checkpoint) -> Result<(), ProcessError> {
+    async fn initialize(&mut self, start: &Start) -> Result<(), ProcessError> {
         self.session = self.desk.sessions.fetch_add(1, Ordering::Relaxed);
-        let from = Mark::from(from);
+        let from = mark(start.from)?;
         self.stored = Some(from);
-        let (at, session, shard) = (monotonic_ns(), self.session, shard.shard().get());
+        let (at, session, shard) = (monotonic_ns(), self.session, start.shard.shard().get());
         self.note(&WorkerLine::Began { at, session, shard, from })
     }
 
     async fn process(&mut self, batch: Batch, checkpointer: &Checkpointer) -> Result<(), ProcessError> {
         let at = monotonic_ns();
-        let epoch = lease_epoch(checkpointer)?;
+        let epoch = checkpointer.lease_epoch().get();
         let mut records = Vec::with_capacity(batch.len());
         for record in batch.records() {
             let id = id_of(record.data()).map_err(|error| ProcessError::new(format!("{error:#}")))?;
@@ -79,7 +80,7 @@ impl RecordProcessor for Scribe {
             if record.partition_key() != id.partition_key() {
                 return Err(ProcessError::new(format!("{id} has the key {}", record.partition_key())));
             }
-            records.push((record.sequence_number().index().get(), id));
+            records.push((index(record.sequence_number())?, id));
         }
         self.note(&WorkerLine::Batch { at, session: self.session, epoch, records })?;
         self.note_stored(checkpointer)?;
@@ -113,13 +114,19 @@ impl RecordProcessor for Scribe {
     }
 }
 
-/// The epoch of the lease that is worked under. The library does not tell it but in what it prints for debugging.
-fn lease_epoch(checkpointer: &Checkpointer) -> Result<u64, ProcessError> {
-    let shown = format!("{checkpointer:?}");
-    let epoch = shown.split_once("epoch: LeaseEpoch(").and_then(|(_, rest)| rest.split_once(')'));
-    epoch
-        .and_then(|(digits, _)| digits.parse().ok())
-        .ok_or_else(|| ProcessError::new(format!("no epoch in {shown}")))
+/// The index in a sequence number of Tidemill.
+fn index(number: SequenceNumber) -> Result<u64, ProcessError> {
+    Ok(tidemill_types::SequenceNumber::try_from(number)?.index().get())
+}
+
+fn mark(checkpoint: Checkpoint) -> Result<Mark, ProcessError> {
+    Ok(match checkpoint {
+        Checkpoint::AtTimestamp => return Err(ProcessError::new("nobody begins at a time")),
+        Checkpoint::TrimHorizon => Mark::TrimHorizon,
+        Checkpoint::Latest => Mark::Latest,
+        Checkpoint::At { number, sub } => Mark::At(index(number)?, sub),
+        Checkpoint::ShardEnd => Mark::ShardEnd,
+    })
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ pub(crate) async fn observe(endpoint: Endpoint, stop: Arc<AtomicBool>) -> Result
     let mut changes = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let (asked, began) = (monotonic_ns(), Instant::now());
-        let request = ListLeasesRequest { app: APP.to_owned(), stream: STREAM.to_owned() };
+        let request = ListLeasesRequest { app: APP.to_owned(), stream: STREAM.to_owned(), with_lag: false };
         if let Ok(Ok(answer)) = timeout(LOOK_DEADLINE, channel.lease().list_leases(request)).await {
             let answered = monotonic_ns();
             for row in answer.into_inner().leases {
