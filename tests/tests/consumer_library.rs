@@ -4,15 +4,16 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tempfile::TempDir;
 use tidemill_consumer::{
     Batch, Checkpointer, Checkpointing, DeadLetterStream, InitialPosition, OnFailure, ProcessError, Record,
-    RecordProcessor, TimestampMs, Worker, WorkerBuilder, WorkerHandle,
+    RecordProcessor, Worker, WorkerBuilder, WorkerHandle,
 };
 use tidemill_producer::{PartitionKey, Producer};
 use tidemill_proto::aggregate;
 use tidemill_tests::{Broker, Until, create_stream, until};
+use tidemill_types::{Clock, SystemClock};
 use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -54,7 +55,8 @@ fn record(key: &str, data: impl Into<Bytes>) -> Result<tidemill_producer::Record
 
 async fn put(producer: &Producer, stream: &str, data: &[&str]) -> Result<()> {
     for text in data {
-        producer.put(stream, record(text, text.to_string())?).await?.await?;
+        let key = text.split('-').next().unwrap_or(text);
+        producer.put(stream, record(key, text.to_string())?).await?.await?;
     }
     Ok(())
 }
@@ -114,11 +116,11 @@ async fn an_application_that_begins_at_a_time_does_so_until_it_has_a_checkpoint(
     let producer = Producer::connect(&broker.url()).await?;
     put(&producer, "s", &["old-1", "old-2", "old-3"]).await?;
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let now = SystemClock::new().now();
     tokio::time::sleep(Duration::from_millis(20)).await;
     put(&producer, "s", &["new-1", "new-2", "new-3"]).await?;
     let begin = |seen: &Seen| {
-        let at = InitialPosition::AtTimestamp(TimestampMs::new(now));
+        let at = InitialPosition::AtTimestamp(now);
         note(builder(&broker, "s").initial_position(at).checkpointing(Checkpointing::Manual), seen)
     };
     for _ in 0..2 {

@@ -51,6 +51,7 @@ pub(crate) struct Reading {
 
 /// What came.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of what comes is pages")]
 pub(crate) enum Fetched {
     /// The read began. For one that began at the newest record: where that was, if the service tells.
     Begun(Option<Checkpoint>),

@@ -32,10 +32,13 @@ async fn a_paused_shard_is_given_nothing_and_keeps_its_lease_while_others_go_on(
     worker.stop(SOON).await.unwrap();
 }
 
+/// What a processor began with.
+type Begun = (Checkpoint, Option<PendingCheckpoint>);
+
 /// Prepares a checkpoint for each batch, and commits it if it is told to.
 struct TwoPhase {
     commits: bool,
-    started: Arc<Mutex<Vec<(Checkpoint, Option<PendingCheckpoint>)>>>,
+    started: Arc<Mutex<Vec<Begun>>>,
     prepared: Arc<Mutex<usize>>,
 }
 
@@ -81,7 +84,7 @@ async fn what_was_prepared_and_not_committed_is_given_to_whoever_comes_next() {
     let three = begin("three", true);
     until("the third begins", SOON, || started.lock().len() == 3).await;
     three.stop(SOON).await.unwrap();
-    let started: Vec<(Checkpoint, Option<PendingCheckpoint>)> = started.lock().clone();
+    let started: Vec<Begun> = started.lock().clone();
     assert_eq!(started[0], (Checkpoint::TrimHorizon, None));
     let pending = started[1].1.clone().expect("what was prepared");
     assert_eq!((started[1].0, &pending.state[..]), (Checkpoint::TrimHorizon, &b"transaction 7"[..]));
