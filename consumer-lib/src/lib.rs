@@ -66,6 +66,8 @@
 //! a C compiler only for the TLS provider of rustls (aws-lc).
 
 mod assign;
+#[cfg(feature = "aws")]
+pub mod aws;
 mod batches;
 mod checkpoint;
 mod claims;
@@ -92,6 +94,9 @@ mod status;
 mod store;
 mod streams;
 mod supervisor;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod worker;
 
 pub use assign::{Balance, Move};

@@ -7,6 +7,7 @@
 //! | `RecordProcessor.processRecords.Time` | histogram, seconds | app, stream, shard |
 //! | `RecordProcessor.processRecords.Failures` | counter | app, stream, shard |
 //! | `RecordsSkipped`, `RecordsDeadLettered` | counter | app, stream, shard |
+//! | `ReadsThrottled` (of a Kinesis) | counter | stream, shard |
 //! | `CurrentLeases` | gauge | app, worker |
 //! | `TakenLeases`, `LostLeases`, `HandoffsAsked` | counter | app, worker |
 

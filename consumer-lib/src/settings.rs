@@ -1,6 +1,8 @@
 //! The few knobs of a worker, their defaults and bounds.
 
 use crate::assign::Balance;
+#[cfg(feature = "aws")]
+use crate::aws::{DynamoDb, Kinesis, LeaseTable};
 use crate::claims::Terms;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::OnFailure;
@@ -114,8 +116,10 @@ pub struct WorkerBuilder {
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
     Broker(String),
+    #[cfg(feature = "aws")]
+    Kinesis(Box<Kinesis>),
     /// Another service.
-    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "there is no other"))]
+    #[allow(dead_code, reason = "only tests bring one of their own")]
     Other(SourceChoice),
 }
 
@@ -160,9 +164,11 @@ impl WorkerBuilder {
         self.store = Some(StoreChoice::Memory(leases.clone()));
         self
     }
-    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "of other services only"))]
-    pub(crate) fn leases_in(mut self, store: StoreChoice) -> Self {
-        self.store = Some(store);
+    /// Keeps leases and checkpoints in a DynamoDB table, as the KCL does and together with it. Default for streams of a
+    /// Kinesis: the table with the application's name; for those of a broker: in the broker.
+    #[cfg(feature = "aws")]
+    pub fn leases_in_dynamo_db(mut self, table: DynamoDb) -> Self {
+        self.store = Some(StoreChoice::DynamoDb(Box::new(LeaseTable::new(table))));
         self
     }
     /// For simulations: what is left to chance follows from this.
@@ -266,6 +272,8 @@ impl WorkerBuilder {
         let streams = Streams::new(streams.collect::<Result<Vec<_>>>()?, self.initial);
         let source = match self.origin {
             Origin::Other(source) => source,
+            #[cfg(feature = "aws")]
+            Origin::Kinesis(kinesis) => SourceChoice::Kinesis(Box::new(kinesis.build(&self.app)?)),
             Origin::Broker(address) => {
                 let mut endpoint = Endpoint::new(&address)?;
                 if let Some(pem) = self.authorities {
@@ -281,6 +289,8 @@ impl WorkerBuilder {
             Some(store) => store,
             None => source.own_store()?,
         };
+        #[cfg(feature = "aws")]
+        let store = store.settled(&source, &streams)?;
         Ok(Worker::new(Settings {
             source,
             store,

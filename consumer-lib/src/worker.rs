@@ -1,6 +1,8 @@
 //! A worker as its user handles it: build, run, look, stop. The work itself is the supervisor's.
 
 use crate::assign::Move;
+#[cfg(feature = "aws")]
+use crate::aws::Kinesis;
 use crate::batches::{self, Batches};
 use crate::claims;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +60,12 @@ impl Worker {
     /// share the work, and the stream.
     pub fn builder(endpoint: &str, app: &str, stream: &str) -> WorkerBuilder {
         WorkerBuilder::new(Origin::Broker(endpoint.to_owned()), app, stream)
+    }
+    /// Begins the settings of a worker that reads from a Kinesis: Amazon's or another. Its leases are in DynamoDB unless
+    /// told otherwise ([`WorkerBuilder::leases_in_dynamo_db`]).
+    #[cfg(feature = "aws")]
+    pub fn kinesis(kinesis: Kinesis, app: &str, stream: &str) -> WorkerBuilder {
+        WorkerBuilder::new(Origin::Kinesis(Box::new(kinesis)), app, stream)
     }
     pub(crate) fn new(settings: Settings) -> Self {
         Self { settings }

@@ -1,9 +1,24 @@
 //! Where records come from: a source knows the shards of streams and reads one shard ahead of its processor, within a bound
-//! of bytes. A broker of ours pushes (`push`).
+//! of bytes. A broker of ours pushes (`push`); a Kinesis is asked (`poll`) or pushes in its own way
+//! (`fan_out`).
 
 mod connections;
+#[cfg(feature = "aws")]
+mod fan_out;
+#[cfg(feature = "aws")]
+mod kinesis;
+#[cfg(feature = "aws")]
+mod pages;
+#[cfg(feature = "aws")]
+mod poll;
 mod push;
 
+#[cfg(feature = "aws")]
+pub(crate) use fan_out::{Consumer, Consumers};
+#[cfg(feature = "aws")]
+pub(crate) use kinesis::{KinesisApi, KinesisReads, KinesisSource};
+#[cfg(feature = "aws")]
+pub(crate) use poll::Polling;
 pub(crate) use push::BrokerSource;
 
 use crate::place::{Checkpoint, ReadFrom};

@@ -13,9 +13,15 @@
 //! What to do after a failure is the caller's: calls have a deadline and are made once.
 
 mod broker;
+#[cfg(feature = "aws")]
+mod dynamodb;
 mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod suite;
 
 pub(crate) use broker::BrokerStore;
+#[cfg(feature = "aws")]
+pub(crate) use dynamodb::{Creation, DynamoDbSettings, DynamoDbStore, Keys, TableReads};
 pub use memory::MemoryLeases;
 pub(crate) use memory::MemoryStore;
 

@@ -48,7 +48,7 @@ pub(crate) async fn python() -> Result<Option<PathBuf>> {
 /// A folder whose `node_modules` has the packages of `package-lock.json`; nothing where they cannot be had.
 pub(crate) async fn node_modules() -> Result<Option<PathBuf>> {
     static MODULES: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
-    once(&MODULES, "the JavaScript client", node_installed()).await
+    once(&MODULES, "the JavaScript packages", node_installed()).await
 }
 
 /// Tests of one process share what is installed, and are told alike when it is not.
