@@ -40,12 +40,15 @@
 //! (that is [`Control`](tidemill_proto::client::Control)).
 
 mod aggregator;
+mod batch;
 mod collector;
 mod config;
 mod error;
 mod lane;
 mod limiter;
+mod meters;
 mod producer;
+mod rate;
 mod retrier;
 mod sender;
 mod shard_map;
@@ -56,8 +59,10 @@ mod ticket;
 pub use config::Config;
 pub use error::{Attempt, Error, Result, TryPutError};
 pub use producer::Producer;
+#[cfg(feature = "aws")]
+pub use sink::aws::Aws;
 pub use stats::Stats;
 pub use ticket::{Placed, Ticket};
 pub use tidemill_proto::ErrorKind;
 pub use tidemill_proto::client::Endpoint;
-pub use tidemill_types::{HashKey, PartitionKey, Record, SequenceNumber, ShardId};
+pub use tidemill_types::{AnySequenceNumber as SequenceNumber, HashKey, PartitionKey, Record, ShardId};
