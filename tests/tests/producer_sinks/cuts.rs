@@ -53,16 +53,18 @@ impl Proxy {
     }
 }
 
+async fn cut(mood: &mut watch::Receiver<Mood>) {
+    // an error is the end of the test
+    let _ = mood.wait_for(|mood| *mood == Mood::Cutting).await;
+}
+
 async fn carry(mut client: TcpStream, to: SocketAddr, mood: watch::Receiver<Mood>) {
     let mut cuts = mood.clone();
     let Ok(mut broker) = TcpStream::connect(to).await else { return };
     let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
         tokio::select! {
-            cut = cuts.wait_for(|mood| *mood == Mood::Cutting) => {
-                drop(cut);
-                return;
-            }
+            () = cut(&mut cuts) => return,
             read = client.read(&mut up) => match read {
                 Ok(bytes) if bytes > 0 && broker.write_all(&up[..bytes]).await.is_ok() => {}
                 _ => return,
