@@ -14,12 +14,15 @@ use tidemill_proto::convert::ShardList;
 use tidemill_types::StreamName;
 
 pub(crate) enum Sink {
-    Grpc {
-        endpoint: Endpoint,
-        control: Control,
-    },
+    Grpc(Box<Broker>),
     #[cfg(feature = "aws")]
     Aws(Arc<aws::Service>),
+}
+
+/// A Tidemill broker.
+pub(crate) struct Broker {
+    endpoint: Endpoint,
+    control: Control,
 }
 
 /// What must be known of a stream to put into it.
@@ -35,7 +38,7 @@ impl Sink {
         Ok(match &config.target {
             Target::Tidemill(endpoint) => {
                 let control = Control::new(Channel::connect(endpoint).await?, rand::random());
-                Self::Grpc { endpoint: endpoint.clone(), control }
+                Self::Grpc(Box::new(Broker { endpoint: endpoint.clone(), control }))
             }
             #[cfg(feature = "aws")]
             Target::Aws(aws) => Self::Aws(Arc::new(aws::Service::connect(aws).await?)),
@@ -43,7 +46,7 @@ impl Sink {
     }
     pub(crate) async fn open(&self, stream: &StreamName) -> tidemill_proto::Result<Opened> {
         match self {
-            Self::Grpc { .. } => Ok(Opened { list: self.list_shards(stream).await?, record_bytes_max: None }),
+            Self::Grpc(_) => Ok(Opened { list: self.list_shards(stream).await?, record_bytes_max: None }),
             #[cfg(feature = "aws")]
             Self::Aws(service) => service.open(stream).await,
         }
@@ -51,7 +54,7 @@ impl Sink {
     /// The open shards.
     pub(crate) async fn list_shards(&self, stream: &StreamName) -> tidemill_proto::Result<ShardList> {
         match self {
-            Self::Grpc { control, .. } => control.list_shards(stream).await,
+            Self::Grpc(broker) => broker.control.list_shards(stream).await,
             #[cfg(feature = "aws")]
             Self::Aws(service) => service.list_shards(stream).await,
         }
@@ -61,8 +64,9 @@ impl Sink {
         for connection in shared.maker.connections.iter().cloned() {
             let seed = rand::random();
             match self {
-                Self::Grpc { endpoint, .. } => {
-                    shared.spawn(grpc::session::run(shared.clone(), endpoint.clone(), connection, seed));
+                Self::Grpc(broker) => {
+                    let endpoint = broker.endpoint.clone();
+                    shared.spawn(grpc::session::run(shared.clone(), endpoint, connection, seed));
                 }
                 #[cfg(feature = "aws")]
                 Self::Aws(service) => {

@@ -53,14 +53,14 @@ fn kind_of(code: &str) -> Option<ErrorKind> {
 }
 
 /// A request that failed as a whole.
-pub(super) fn error_of<E, R>(failure: SdkError<E, R>) -> Error
+pub(super) fn error_of<E, R>(failure: &SdkError<E, R>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: Status + std::fmt::Debug + Send + Sync + 'static,
 {
-    let (kind, code) = match &failure {
+    let (kind, code) = match failure {
         SdkError::ConstructionFailure(_) => (ErrorKind::Unavailable, None),
-        SdkError::DispatchFailure(_) if was_refused(&failure) => (ErrorKind::Unavailable, None),
+        SdkError::DispatchFailure(_) if was_refused(failure) => (ErrorKind::Unavailable, None),
         SdkError::ServiceError(service) => {
             let code = service.err().code();
             let by_status = match service.raw().status() {
@@ -73,11 +73,11 @@ where
         }
         _ => (ErrorKind::UnknownOutcome, None),
     };
-    let told = match (&failure, code) {
+    let told = match (failure, code) {
         (SdkError::ServiceError(service), Some(code)) => {
             format!("{code}: {}", service.err().message().unwrap_or("no more is said"))
         }
-        _ => told(&failure),
+        _ => told(failure),
     };
     Error::new(kind, told)
 }

@@ -80,14 +80,21 @@ impl Service {
         let open = ShardFilter::builder().r#type(ShardFilterType::AtLatest).build();
         let open = open.map_err(|error| Error::invalid(error.to_string()))?;
         let first = self.client.list_shards().stream_name(stream.as_str()).shard_filter(open);
-        let mut page = first.max_results(SHARDS_PER_PAGE).send().await.map_err(error_of)?;
+        let mut page =
+            first.max_results(SHARDS_PER_PAGE).send().await.map_err(|failure| error_of(&failure))?;
         let mut shards = Vec::new();
         loop {
             for shard in page.shards.unwrap_or_default() {
                 shards.extend(noun(&shard)?);
             }
             let Some(token) = page.next_token else { break };
-            page = self.client.list_shards().next_token(token).send().await.map_err(error_of)?;
+            page = self
+                .client
+                .list_shards()
+                .next_token(token)
+                .send()
+                .await
+                .map_err(|failure| error_of(&failure))?;
         }
         let version = ShardMapVersion::new(self.versions.fetch_add(1, Ordering::Relaxed));
         // while a stream is resharded the pages may not fit each other

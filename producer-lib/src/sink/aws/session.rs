@@ -225,7 +225,7 @@ impl Service {
     ) -> Result<Vec<Result<Place, Error>>, Error> {
         let count = entries.len();
         let put = self.client.put_records().stream_name(stream.as_str()).set_records(Some(entries));
-        let output = put.send().await.map_err(error_of)?;
+        let output = put.send().await.map_err(|failure| error_of(&failure))?;
         Ok(results(&output, count))
     }
 
