@@ -33,7 +33,7 @@ async fn put_until_told(
         let id = tickets.len() as u64;
         let record = record(&format!("key-{}", id % KEYS), id.to_be_bytes().to_vec())?;
         tickets.push(producer.put(STREAM, record).await?);
-        if id % 16 == 0 {
+        if id.is_multiple_of(16) {
             sleep(Duration::from_millis(2)).await;
         }
     }
