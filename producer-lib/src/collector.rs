@@ -5,6 +5,7 @@
 use crate::lane::Lane;
 use crate::producer::Shared;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -14,6 +15,8 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) struct LingerQueue {
     lanes: Mutex<VecDeque<(Instant, Arc<Lane>)>>,
     begun: Notify,
+    /// The shortest time that a record was given to live, in milliseconds; zero if none was.
+    shortest_ms: AtomicU64,
 }
 
 impl LingerQueue {
@@ -24,6 +27,20 @@ impl LingerQueue {
         if lanes.len() == 1 {
             self.begun.notify_one();
         }
+    }
+    /// A record lives only this long: deadlines are looked at accordingly.
+    pub(crate) fn look_often_enough_for(&self, time_to_live: Duration) {
+        let ms = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX);
+        let shorter = |known: u64| (known == 0 || ms < known).then_some(ms);
+        let _ = self.shortest_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter);
+    }
+    /// How often to look at deadlines: they are kept to a twentieth, or a quarter of a second.
+    fn period(&self, record_deadline: Duration) -> Duration {
+        let shortest = match self.shortest_ms.load(Ordering::Relaxed) {
+            0 => record_deadline,
+            ms => record_deadline.min(Duration::from_millis(ms)),
+        };
+        (shortest / 20).clamp(Duration::from_millis(5), Duration::from_millis(250))
     }
     fn oldest(&self) -> Option<Instant> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).front().map(|(since, _)| *since)
@@ -37,10 +54,8 @@ impl LingerQueue {
 /// Runs until the producer ends it.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let linger = shared.config.linger;
-    // deadlines are kept to a twentieth, or a quarter of a second
-    let period =
-        (shared.config.record_deadline / 20).clamp(Duration::from_millis(5), Duration::from_millis(250));
-    let mut next_sweep = Instant::now() + period;
+    let period = || shared.linger.period(shared.config.record_deadline);
+    let mut next_sweep = Instant::now() + period();
     loop {
         let due = shared.linger.oldest().map(|since| since + linger);
         tokio::select! {
@@ -56,7 +71,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             }
         }
         if now >= next_sweep {
-            next_sweep = now + period;
+            next_sweep = now + period();
             if shared.limiter.used() > 0 {
                 shared.streams.lanes().iter().for_each(|lane| lane.expire(now));
             }

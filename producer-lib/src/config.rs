@@ -1,57 +1,114 @@
 //! The producer's few knobs, each with a default that works and bounds that are checked.
 
+use crate::aggregator::{Packing, Terms};
+use crate::batch::Returned;
 use crate::error::{Error, Result};
+use crate::lane::Manner;
+use crate::limiter::Limiter;
+use crate::retrier::Policy;
+#[cfg(feature = "aws")]
+use crate::sink::aws::Aws;
+use std::sync::Arc;
 use std::time::Duration;
 use tidemill_proto::client::Endpoint;
-use tidemill_types::limits::PRODUCER_BATCHES_IN_FLIGHT_MAX;
+use tidemill_types::ProducerId;
+use tidemill_types::limits::{FRAME_RECORDS_MAX, PRODUCER_BATCHES_IN_FLIGHT_MAX};
 
 const MIB: usize = 1024 * 1024;
 /// A broker recognises a repeated batch until its producer has been silent for 15 min. What is tried no longer than this is
 /// never repeated to a broker that has forgotten it.
 const RECORD_DEADLINE_MAX: Duration = Duration::from_secs(600);
+pub(crate) const RECORD_DEADLINE_MIN: Duration = Duration::from_millis(100);
+
+/// Whom to put to.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Tidemill(Endpoint),
+    #[cfg(feature = "aws")]
+    Aws(Box<Aws>),
+}
+
+/// What of the order of puts is kept whatever fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// As much as costs nothing.
+    Loose,
+    /// That of each partition key.
+    PerKey,
+}
 
 /// How a producer batches, what it may use, and how long it tries.
 #[derive(Debug, Clone)]
+#[must_use = "a configuration does nothing until a producer is made of it"]
 pub struct Config {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) target: Target,
     pub(crate) linger: Duration,
-    pub(crate) batch_bytes: usize,
+    batch_bytes: usize,
     pub(crate) memory_bytes: usize,
+    pub(crate) memory_records: Option<usize>,
     pub(crate) connections: usize,
-    pub(crate) batches_in_flight: usize,
+    batches_in_flight: usize,
     pub(crate) record_deadline: Duration,
+    order: Order,
+    pub(crate) returned: Returned,
 }
 
 impl Config {
     /// The defaults, for the broker at `http://host:port`, or at `https://host:port` with TLS. An error if that is no such
     /// address.
     pub fn new(endpoint: &str) -> Result<Self> {
-        Ok(Self {
-            endpoint: Endpoint::new(endpoint)?,
+        Ok(Self::with_defaults(Target::Tidemill(Endpoint::new(endpoint)?)))
+    }
+    /// The defaults for Amazon Kinesis, or whatever speaks its API: as [`Config::new`], but records linger for 100 ms, and
+    /// batches are what [`Aws`] says.
+    #[cfg(feature = "aws")]
+    pub fn aws(aws: Aws) -> Self {
+        let config = Self::with_defaults(Target::Aws(Box::new(aws)));
+        Self {
+            linger: Duration::from_millis(100),
+            connections: 1,
+            batches_in_flight: PRODUCER_BATCHES_IN_FLIGHT_MAX,
+            ..config
+        }
+    }
+    fn with_defaults(target: Target) -> Self {
+        Self {
+            target,
             linger: Duration::from_millis(5),
             batch_bytes: 512 * 1024,
             memory_bytes: 64 * MIB,
+            memory_records: None,
             connections: 2,
             batches_in_flight: 8,
             record_deadline: Duration::from_secs(30),
-        })
+            order: Order::Loose,
+            returned: Returned::Nothing,
+        }
     }
-    /// The authorities (PEM) to trust with `https://`, instead of those the system trusts.
+    fn broker(self, change: impl FnOnce(Endpoint) -> tidemill_proto::Result<Endpoint>) -> Result<Self> {
+        match self.target {
+            Target::Tidemill(endpoint) => Ok(Self { target: Target::Tidemill(change(endpoint)?), ..self }),
+            #[cfg(feature = "aws")]
+            Target::Aws(_) => Err(Error::invalid("of Amazon, say this to `Aws`, not to `Config`")),
+        }
+    }
+    /// The authorities (PEM) to trust with `https://`, instead of those the system trusts. Of a Tidemill broker.
     pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Result<Self> {
-        Ok(Self { endpoint: self.endpoint.ca_certificate(pem)?, ..self })
+        self.broker(|endpoint| endpoint.ca_certificate(pem))
     }
     /// With what to prove to the broker who calls: an access key id and its secret. Default: nothing, which is enough for a
-    /// broker without credentials. Use `https://` wherever others could listen.
+    /// broker without credentials. Use `https://` wherever others could listen. Of a Tidemill broker.
     pub fn credentials(self, access_key_id: &str, secret_access_key: &str) -> Result<Self> {
-        Ok(Self { endpoint: self.endpoint.credentials(access_key_id, secret_access_key)?, ..self })
+        self.broker(|endpoint| endpoint.credentials(access_key_id, secret_access_key))
     }
-    /// How long the first record of a batch waits for company. Default 5 ms, at most 1 s and half of `record_deadline`; 0
-    /// sends at once.
+    /// How long the first record of a batch waits for company. Default 5 ms, with Amazon 100 ms; at most 1 s and half of
+    /// `record_deadline`; 0 sends at once.
     pub fn linger(self, linger: Duration) -> Result<Self> {
         within("linger", linger.as_millis(), 0, 1_000, "ms")?;
         Ok(Self { linger, ..self })
     }
     /// Size at which a batch is sent without waiting, in bytes. Default 512 KiB, 1 KiB to 8 MiB. A larger record goes alone.
+    /// With Amazon, `Aws::aggregation_bytes` says it instead.
     pub fn batch_bytes(self, bytes: usize) -> Result<Self> {
         within("batch_bytes", bytes as u128, 1024, 8 * MIB as u128, "bytes")?;
         Ok(Self { batch_bytes: bytes, ..self })
@@ -62,24 +119,86 @@ impl Config {
         within("memory_bytes", bytes as u128, 16 * MIB as u128, 2048 * MIB as u128, "bytes")?;
         Ok(Self { memory_bytes: bytes, ..self })
     }
+    /// How many records may be unacknowledged, beside `memory_bytes`; put waits at either limit. Default as many as that
+    /// holds; at least 1.
+    pub fn memory_records(self, records: usize) -> Result<Self> {
+        within("memory_records", records as u128, 1, u128::from(u32::MAX), "records")?;
+        Ok(Self { memory_records: Some(records), ..self })
+    }
     /// Connections to the broker; a shard keeps to one of them. Default 2, 1 to 16; made when first needed.
+    /// With Amazon, tasks that make requests over one pool of connections; default 1.
     pub fn connections(self, connections: usize) -> Result<Self> {
         within("connections", connections as u128, 1, 16, "connections")?;
         Ok(Self { connections, ..self })
     }
-    /// Unanswered batches of one shard at a time. Default 8, 1 to 32; 1 keeps the order of a shard whatever fails.
+    /// Unanswered batches of one shard at a time. Default 8, with Amazon 32; 1 to 32. [`Config::ordered`] makes it 1.
     pub fn batches_in_flight(self, batches: usize) -> Result<Self> {
         within("batches_in_flight", batches as u128, 1, PRODUCER_BATCHES_IN_FLIGHT_MAX as u128, "batches")?;
         Ok(Self { batches_in_flight: batches, ..self })
     }
     /// How long a record may stay unacknowledged before its ticket fails with the last cause; counted for all records of a
-    /// batch from its first. Default 30 s, 100 ms to 10 min, and at least twice `linger`.
+    /// batch from its first, which is `linger` at most before. A record may be given less
+    /// ([`Producer::put_living`](crate::Producer::put_living)). Default 30 s, 100 ms to 10 min, and at least twice `linger`.
     ///
     /// No longer, because a broker recognises a repeated batch only while it remembers its producer: until that has been
     /// silent for 15 min on the shard. More than 1,024 producers on one shard push out those that have been silent longest.
     pub fn record_deadline(self, deadline: Duration) -> Result<Self> {
-        within("record_deadline", deadline.as_millis(), 100, RECORD_DEADLINE_MAX.as_millis(), "ms")?;
+        within(
+            "record_deadline",
+            deadline.as_millis(),
+            RECORD_DEADLINE_MIN.as_millis(),
+            RECORD_DEADLINE_MAX.as_millis(),
+            "ms",
+        )?;
         Ok(Self { record_deadline: deadline, ..self })
+    }
+    /// Keeps the order of the puts of each partition key in what is acknowledged, whatever fails: one batch of a shard is
+    /// under way at a time, and tried again until it is stored or given up before a newer one is sent; so it is across lost
+    /// connections, restarts of the broker and reshards. Off by default, when only a refusal in the middle of the pipeline
+    /// can change the order; costs throughput, a batch a round trip and shard.
+    ///
+    /// A record whose ticket failed with [`ErrorKind::UnknownOutcome`](crate::ErrorKind::UnknownOutcome) may turn up later
+    /// than those behind it. Amazon may store a batch again that is repeated after a lost answer, so there a key's records
+    /// may be followed by the same ones again.
+    pub fn ordered(self) -> Self {
+        Self { order: Order::PerKey, ..self }
+    }
+    /// Gives the record back with a failure ([`Error::record`](crate::Error::record)). Off by default, as what is given back
+    /// takes memory that `memory_bytes` does not count, until the ticket's error is dropped.
+    pub fn return_failed(self) -> Self {
+        Self { returned: Returned::Record, ..self }
+    }
+
+    /// How batches are made.
+    pub(crate) fn terms(&self, limiter: Arc<Limiter>) -> Terms {
+        let (packing, batch_bytes, batch_records) = match &self.target {
+            Target::Tidemill(_) => (Packing::Frame, self.batch_bytes, FRAME_RECORDS_MAX),
+            #[cfg(feature = "aws")]
+            Target::Aws(aws) => (Packing::Aggregate, aws.aggregation_bytes, aws.records_per_aggregate()),
+        };
+        Terms {
+            // zero means "no producer"
+            producer: ProducerId::new(rand::random_range(1..=u64::MAX)),
+            packing,
+            batch_bytes,
+            batch_records,
+            record_deadline: self.record_deadline,
+            returned: self.returned,
+            limiter,
+        }
+    }
+    /// How batches are sent.
+    pub(crate) fn manner(&self) -> Manner {
+        let (policy, rate_percent) = match &self.target {
+            Target::Tidemill(_) => (Policy::RECOGNISED, None),
+            #[cfg(feature = "aws")]
+            Target::Aws(aws) => (aws.policy(), aws.rate_percent),
+        };
+        let in_flight_max = match self.order {
+            Order::Loose => self.batches_in_flight,
+            Order::PerKey => 1,
+        };
+        Manner { in_flight_max, policy, rate_percent }
     }
 
     /// What only the whole can tell: a record must have time left when it has lingered.
@@ -94,7 +213,7 @@ impl Config {
     }
 }
 
-fn within(name: &str, value: u128, least: u128, most: u128, unit: &str) -> Result<()> {
+pub(crate) fn within(name: &str, value: u128, least: u128, most: u128, unit: &str) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -112,12 +231,20 @@ mod tests {
             config().linger(Duration::from_secs(2)).unwrap_err(),
             config().batch_bytes(1000).unwrap_err(),
             config().memory_bytes(1).unwrap_err(),
+            config().memory_records(0).unwrap_err(),
             config().connections(0).unwrap_err(),
             config().batches_in_flight(33).unwrap_err(),
             config().record_deadline(Duration::ZERO).unwrap_err(),
         ];
-        let names =
-            ["linger", "batch_bytes", "memory_bytes", "connections", "batches_in_flight", "record_deadline"];
+        let names = [
+            "linger",
+            "batch_bytes",
+            "memory_bytes",
+            "memory_records",
+            "connections",
+            "batches_in_flight",
+            "record_deadline",
+        ];
         for (error, name) in refused.iter().zip(names) {
             assert!(error.message().starts_with(name), "{error}");
         }

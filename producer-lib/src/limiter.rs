@@ -1,35 +1,68 @@
 //! The limiter: memory for records that are not acknowledged yet. At the limit, putting waits.
 //!
-//! One counter bounds bytes and records alike: each record is charged its bytes in a frame and its bookkeeping, so
-//! many empty records cannot outgrow it either. First come, first served: a large record is not overtaken forever.
+//! One counter bounds bytes: each record is charged its bytes in a frame and its bookkeeping, so many empty records cannot
+//! outgrow it either. A second one bounds the records themselves, if asked to. First come, first served: a large record is
+//! not overtaken forever. What this does not do: pace what is sent (that is `rate`).
 
 use crate::error::{Error, Result};
+use std::ops::AddAssign;
 use tidemill_proto::ErrorKind;
 use tidemill_types::{FrameWriter, Record};
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
 /// Charged to each record beside its bytes: slots, wakers and the unused part of buffers.
 const BOOKKEEPING_BYTES: usize = 56;
+
+/// What records are charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Charge {
+    bytes: usize,
+    records: usize,
+}
+
+impl Charge {
+    /// Of one record of this size.
+    pub(crate) fn of(key_bytes: usize, data_bytes: usize) -> Self {
+        Self { bytes: FrameWriter::record_bytes(key_bytes, data_bytes) + BOOKKEEPING_BYTES, records: 1 }
+    }
+    pub(crate) fn of_record(record: &Record) -> Self {
+        Self::of(record.key().as_str().len(), record.data().len())
+    }
+    fn permits(self) -> u32 {
+        u32::try_from(self.bytes).expect("a record is bounded by 10 MiB")
+    }
+}
+
+impl AddAssign for Charge {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.records += other.records;
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Limiter {
     room: Semaphore,
     capacity: usize,
+    slots: Option<Semaphore>,
 }
 
 impl Limiter {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { room: Semaphore::new(capacity), capacity }
-    }
-    /// What a record of this size is charged.
-    pub(crate) fn charge(key_bytes: usize, data_bytes: usize) -> usize {
-        FrameWriter::record_bytes(key_bytes, data_bytes) + BOOKKEEPING_BYTES
+    /// For so many bytes and, if told, records.
+    pub(crate) fn new(capacity: usize, records: Option<usize>) -> Self {
+        Self { room: Semaphore::new(capacity), capacity, slots: records.map(Semaphore::new) }
     }
     /// Waits for room. Cancelling gives back what was gathered. Pair it with [`Limiter::release`].
     pub(crate) async fn take(&self, record: &Record) -> Result<()> {
         match self.try_take(record) {
             Err(error) if error.kind() == ErrorKind::Throttled => {
-                self.room.acquire_many(permits(record)).await.map_err(|_| closed())?.forget();
+                let slot = match &self.slots {
+                    Some(slots) => Some(slots.acquire().await.map_err(|_| closed())?),
+                    None => None,
+                };
+                let permits = Charge::of_record(record).permits();
+                self.room.acquire_many(permits).await.map_err(|_| closed())?.forget();
+                slot.into_iter().for_each(SemaphorePermit::forget);
                 Ok(())
             }
             other => other,
@@ -37,25 +70,20 @@ impl Limiter {
     }
     /// Takes room, or fails as [`ErrorKind::Throttled`] when there is none.
     pub(crate) fn try_take(&self, record: &Record) -> Result<()> {
-        match self.room.try_acquire_many(permits(record)) {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(TryAcquireError::Closed) => Err(closed()),
-            Err(TryAcquireError::NoPermits) => Err(Error::new(
-                ErrorKind::Throttled,
-                format!(
-                    "the producer's memory of {} bytes is full; wait for tickets, then put again",
-                    self.capacity
-                ),
-            )),
-        }
+        let slot = match &self.slots {
+            Some(slots) => Some(slots.try_acquire().map_err(|refused| self.refusal(&refused))?),
+            None => None,
+        };
+        let permits = Charge::of_record(record).permits();
+        self.room.try_acquire_many(permits).map_err(|refused| self.refusal(&refused))?.forget();
+        slot.into_iter().for_each(SemaphorePermit::forget);
+        Ok(())
     }
     /// Gives room back.
-    pub(crate) fn release(&self, charge: usize) {
-        if charge > 0 {
-            self.room.add_permits(charge);
+    pub(crate) fn release(&self, charge: Charge) {
+        if charge.records > 0 {
+            self.room.add_permits(charge.bytes);
+            self.slots.iter().for_each(|slots| slots.add_permits(charge.records));
         }
     }
     /// Bytes charged now.
@@ -65,12 +93,22 @@ impl Limiter {
     /// Fails everyone who waits, now and later.
     pub(crate) fn close(&self) {
         self.room.close();
+        self.slots.iter().for_each(Semaphore::close);
     }
-}
 
-fn permits(record: &Record) -> u32 {
-    let charge = Limiter::charge(record.key().as_str().len(), record.data().len());
-    u32::try_from(charge).expect("a record is bounded by 10 MiB")
+    fn refusal(&self, refused: &TryAcquireError) -> Error {
+        match refused {
+            TryAcquireError::Closed => closed(),
+            TryAcquireError::NoPermits => Error::new(
+                ErrorKind::Throttled,
+                format!(
+                    "the producer's memory of {} bytes is full, or it holds as many records as it may; wait for tickets, \
+                     then put again",
+                    self.capacity
+                ),
+            ),
+        }
+    }
 }
 
 fn closed() -> Error {

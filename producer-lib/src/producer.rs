@@ -1,22 +1,23 @@
 //! The producer: what users hold. Puts records, flushes, closes; its tasks live as long as it does.
 
-use crate::aggregator::Terms;
+use crate::batch::Returned;
 use crate::collector::{self, LingerQueue};
-use crate::config::Config;
+use crate::config::{Config, RECORD_DEADLINE_MIN};
 use crate::error::{Error, Result, TryPutError};
-use crate::limiter::Limiter;
-use crate::sender::{self, Connection};
-use crate::shard_map::{LaneMaker, Streams};
-use crate::stats::{Counters, Stats};
+use crate::limiter::{Charge, Limiter};
+use crate::sender::Connection;
+use crate::shard_map::{LaneMaker, Stream, Streams};
+use crate::sink::Sink;
+use crate::stats::{Counters, Held, Stats};
 use crate::ticket::Ticket;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidemill_proto::ErrorKind;
-use tidemill_proto::client::{Channel, Control};
-use tidemill_types::{Clock, ProducerId, Record, SystemClock};
+use tidemill_types::{Clock, Record, SystemClock};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 /// Puts records into streams, batched, pipelined and retried. Clones share everything and are cheap.
 ///
@@ -34,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) streams: Streams,
     pub(crate) maker: LaneMaker,
     pub(crate) linger: LingerQueue,
-    pub(crate) control: Control,
+    pub(crate) sink: Sink,
     pub(crate) clock: Arc<dyn Clock>,
     counters: Arc<Counters>,
     closing: AtomicBool,
@@ -52,19 +53,12 @@ impl Producer {
     /// of `record_deadline`.
     pub async fn new(config: Config) -> Result<Self> {
         config.check()?;
-        let channel = Channel::connect(&config.endpoint).await?;
-        let limiter = Arc::new(Limiter::new(config.memory_bytes));
+        let sink = Sink::connect(&config).await?;
+        let limiter = Arc::new(Limiter::new(config.memory_bytes, config.memory_records));
         let counters = Arc::new(Counters::default());
-        let terms = Terms {
-            // zero means "no producer"
-            producer: ProducerId::new(rand::random_range(1..=u64::MAX)),
-            batch_bytes: config.batch_bytes,
-            record_deadline: config.record_deadline,
-            limiter: limiter.clone(),
-        };
         let maker = LaneMaker {
-            terms,
-            in_flight_max: config.batches_in_flight,
+            terms: config.terms(limiter.clone()),
+            manner: config.manner(),
             counters: counters.clone(),
             connections: (0..config.connections).map(|_| Arc::<Connection>::default()).collect(),
             turn: AtomicUsize::new(0),
@@ -75,16 +69,14 @@ impl Producer {
             streams: Streams::default(),
             maker,
             linger: LingerQueue::default(),
-            control: Control::new(channel, rand::random()),
+            sink,
             clock: Arc::new(SystemClock::new()),
             counters,
             closing: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         });
         shared.spawn(collector::run(shared.clone()));
-        for connection in &shared.maker.connections {
-            shared.spawn(sender::run(shared.clone(), connection.clone(), rand::random()));
-        }
+        shared.sink.start(&shared);
         Ok(Self(Arc::new(Handle(shared))))
     }
 
@@ -98,14 +90,39 @@ impl Producer {
     /// [`ErrorKind::NotFound`] if there is no such stream, [`ErrorKind::Invalid`] for a bad name or a closed producer,
     /// [`ErrorKind::Unavailable`] if the broker cannot tell the stream's shards. All else is told by the ticket.
     pub async fn put(&self, stream: &str, record: Record) -> Result<Ticket> {
+        self.0.0.put(stream, record, None).await
+    }
+
+    /// Puts a record that is worth sending only for a while: its ticket fails when `time_to_live` is over, even if its batch
+    /// has more time. Otherwise as [`Producer::put`].
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Invalid`] unless `time_to_live` is 100 ms at least, twice `linger`, and no more than
+    /// `record_deadline`.
+    pub async fn put_living(&self, stream: &str, record: Record, time_to_live: Duration) -> Result<Ticket> {
         let shared = &self.0.0;
-        shared.check_open()?;
-        let open = match shared.streams.get(stream) {
-            Some(open) => open,
-            None => shared.open(stream).await?,
-        };
-        shared.limiter.take(&record).await?;
-        shared.push(&open, &record)
+        let (least, most) =
+            (RECORD_DEADLINE_MIN.max(shared.config.linger * 2), shared.config.record_deadline);
+        if !(least..=most).contains(&time_to_live) {
+            let told = format!("a record may live for {least:?} to {most:?}, found {time_to_live:?}");
+            return Err(shared.with_record(Error::invalid(told), record));
+        }
+        shared.linger.look_often_enough_for(time_to_live);
+        shared.put(stream, record, Some(time_to_live)).await
+    }
+
+    /// Puts a record, but waits no longer than `limit`, and gives it back then: [`ErrorKind::Throttled`] when memory was
+    /// full all the time. Otherwise as [`Producer::put`]; cancelling is safe.
+    pub async fn put_within(
+        &self,
+        stream: &str,
+        record: Record,
+        limit: Duration,
+    ) -> std::result::Result<Ticket, TryPutError> {
+        let put = timeout(limit, self.0.0.put(stream, record.clone(), None)).await;
+        let told =
+            || Error::new(ErrorKind::Throttled, format!("there was no room for the record within {limit:?}"));
+        put.unwrap_or_else(|_| Err(told())).map_err(|error| TryPutError::new(error, record))
     }
 
     /// Puts a record without waiting, or gives it back: [`ErrorKind::Throttled`] when memory is full,
@@ -121,7 +138,7 @@ impl Producer {
                 )
             })?;
             shared.limiter.try_take(&record)?;
-            shared.push(&open, &record)
+            shared.push(&open, &record, None)
         };
         put().map_err(|error| TryPutError::new(error, record))
     }
@@ -159,7 +176,7 @@ impl Producer {
     /// Like [`Producer::close`], but gives up what is not acknowledged within `limit`:
     /// [`ErrorKind::UnknownOutcome`] if anything was not.
     pub async fn close_within(&self, limit: Duration) -> Result<()> {
-        let closed = tokio::time::timeout(limit, self.close()).await;
+        let closed = timeout(limit, self.close()).await;
         self.0.0.end("the producer was closed before the record was acknowledged");
         closed.unwrap_or_else(|_| {
             let told =
@@ -168,9 +185,11 @@ impl Producer {
         })
     }
 
-    /// What the producer has done so far.
+    /// What the producer has done so far, and what it holds. Looks at each shard: not for every record.
     pub fn stats(&self) -> Stats {
-        self.0.0.counters.snapshot(self.0.0.limiter.used())
+        let shared = &self.0.0;
+        let held = Held { bytes: shared.limiter.used(), ..shared.streams.held(Instant::now()) };
+        shared.counters.snapshot(held)
     }
 }
 
@@ -211,11 +230,38 @@ impl Shared {
         Ok(())
     }
 
+    async fn put(self: &Arc<Self>, stream: &str, record: Record, live: Option<Duration>) -> Result<Ticket> {
+        match self.try_to_put(stream, &record, live).await {
+            Err(error) => Err(self.with_record(error, record)),
+            ticket => ticket,
+        }
+    }
+    async fn try_to_put(
+        self: &Arc<Self>,
+        stream: &str,
+        record: &Record,
+        live: Option<Duration>,
+    ) -> Result<Ticket> {
+        self.check_open()?;
+        let open = match self.streams.get(stream) {
+            Some(open) => open,
+            None => self.open(stream).await?,
+        };
+        self.limiter.take(record).await?;
+        self.push(&open, record, live)
+    }
+    fn with_record(&self, error: Error, record: Record) -> Error {
+        match self.config.returned {
+            Returned::Nothing => error,
+            Returned::Record => error.of_record(record),
+        }
+    }
+
     /// Gives a record, charged to the limiter, to its lane.
-    fn push(&self, stream: &crate::shard_map::Stream, record: &Record) -> Result<Ticket> {
-        let pushed = self.check_open().and_then(|()| stream.push(record, &self.linger));
+    fn push(&self, stream: &Stream, record: &Record, live: Option<Duration>) -> Result<Ticket> {
+        let pushed = self.check_open().and_then(|()| stream.push(record, live, &self.linger));
         if pushed.is_err() {
-            self.limiter.release(Limiter::charge(record.key().as_str().len(), record.data().len()));
+            self.limiter.release(Charge::of_record(record));
         }
         pushed
     }

@@ -1,6 +1,6 @@
 //! The retrier: what to do with a batch after a failed attempt, and how to tell it when nothing more is done. Pure.
 
-use crate::aggregator::Batch;
+use crate::batch::{Batch, Sent};
 use crate::error::Error;
 use std::time::Duration;
 use tidemill_proto::client::Backoff;
@@ -21,12 +21,37 @@ pub(crate) enum Decision {
     Fail,
 }
 
-/// Decides by the kind of the failure. A batch that is numbered may be sent again even after an unknown outcome.
-pub(crate) fn decide(kind: ErrorKind) -> Decision {
-    match kind {
-        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::UnknownOutcome => Decision::Again,
-        ErrorKind::ShardClosed | ErrorKind::NotFound => Decision::Reroute,
-        _ => Decision::Fail,
+/// What happens to a batch that is stored already and comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// It is recognised by its number, and answered as the first time.
+    Recognised,
+    /// It is stored again.
+    Stored,
+}
+
+/// What is done after failures that leave a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) repeats: Repeats,
+    pub(crate) throttled: Decision,
+    pub(crate) unknown: Decision,
+}
+
+impl Policy {
+    /// For a broker that recognises what it has stored: try again whatever happened.
+    pub(crate) const RECOGNISED: Self =
+        Self { repeats: Repeats::Recognised, throttled: Decision::Again, unknown: Decision::Again };
+
+    /// Decides by the kind of the failure.
+    pub(crate) fn decide(self, kind: ErrorKind) -> Decision {
+        match kind {
+            ErrorKind::Throttled => self.throttled,
+            ErrorKind::UnknownOutcome => self.unknown,
+            ErrorKind::Unavailable => Decision::Again,
+            ErrorKind::ShardClosed | ErrorKind::NotFound => Decision::Reroute,
+            _ => Decision::Fail,
+        }
     }
 }
 
@@ -46,13 +71,21 @@ pub(crate) fn expiry(batch: &Batch, at_broker: bool, connection: Option<&tidemil
         _ if at_broker => (ErrorKind::UnknownOutcome, "the last attempt is not answered".to_owned()),
         (_, Some(error)) => (error.kind(), error.message().to_owned()),
         (Some(attempt), None) => (attempt.kind, attempt.cause.clone()),
-        (None, None) => (ErrorKind::Unavailable, "the broker takes batches too slowly".to_owned()),
+        (None, None) => (
+            ErrorKind::Unavailable,
+            "it waited for its turn, as records are taken more slowly than they are put".to_owned(),
+        ),
     };
     // what is true of the last cause need not be true of the batch
     let kind = if batch.attempts.made() == 0 { ErrorKind::Unavailable } else { kind };
     let told = format!("the record was not acknowledged within its deadline; {tried}; last cause: {cause}");
     let (kind, told) = certain(batch.uncertain || at_broker, kind, &told);
     Error::with_history(kind, told, &batch.attempts)
+}
+
+/// Whether a batch may be stored already.
+pub(crate) fn sent(batch: &Batch, at_broker: bool) -> Sent {
+    if at_broker || batch.uncertain { Sent::MaybeStored } else { Sent::NotStored }
 }
 
 /// A batch of which an attempt may have been stored never fails as if none was.
@@ -71,9 +104,19 @@ mod tests {
 
     #[test]
     fn only_what_wrote_nothing_here_is_routed_anew() {
+        let decide = |kind| Policy::RECOGNISED.decide(kind);
         assert_eq!(decide(ErrorKind::ShardClosed), Decision::Reroute);
         assert_eq!(decide(ErrorKind::UnknownOutcome), Decision::Again);
         assert_eq!(decide(ErrorKind::Conflict), Decision::Fail);
+    }
+
+    #[test]
+    fn who_would_rather_fail_than_try_again_does() {
+        let (repeats, again) = (Repeats::Stored, Decision::Again);
+        let decide = |throttled, unknown, kind| Policy { repeats, throttled, unknown }.decide(kind);
+        assert_eq!(decide(Decision::Fail, again, ErrorKind::Throttled), Decision::Fail);
+        assert_eq!(decide(again, Decision::Fail, ErrorKind::UnknownOutcome), Decision::Fail);
+        assert_eq!(decide(Decision::Fail, Decision::Fail, ErrorKind::Unavailable), again);
     }
 
     #[test]

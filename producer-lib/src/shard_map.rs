@@ -7,13 +7,17 @@
 //! Routes are immutable and swapped whole. A lane is vacated under its lock, and the new routes are in force before the
 //! lock is let go, so a record put later never overtakes one that moves.
 
-use crate::aggregator::{Batch, Terms};
+use crate::aggregator::{Moved, Terms};
+use crate::batch::Batch;
 use crate::collector::LingerQueue;
 use crate::error::{Error, Result};
-use crate::lane::{Gone, Lane, Place};
+use crate::lane::{Gone, Lane, Manner, Place};
+use crate::limiter::{Charge, Limiter};
+use crate::meters::{RequestMeters, ShardMeters};
 use crate::producer::Shared;
 use crate::retrier::BACKOFF;
-use crate::stats::Counters;
+use crate::sink::Opened;
+use crate::stats::{Counters, Held};
 use crate::ticket::{Completion, Ticket};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -21,7 +25,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tidemill_proto::ErrorKind;
-use tidemill_proto::convert::ShardList;
 use tidemill_types::{HashKey, Record, Shard, ShardMap, StreamIncarnation, StreamName};
 use tokio::time::sleep;
 
@@ -37,29 +40,25 @@ struct Routes {
 /// What lanes are made of.
 pub(crate) struct LaneMaker {
     pub(crate) terms: Terms,
-    pub(crate) in_flight_max: usize,
+    pub(crate) manner: Manner,
     pub(crate) counters: Arc<Counters>,
     pub(crate) connections: Vec<Arc<crate::sender::Connection>>,
     pub(crate) turn: AtomicUsize,
 }
 
 impl LaneMaker {
-    fn make(
-        &self,
-        stream: &StreamName,
-        incarnation: StreamIncarnation,
-        shard: &Shard,
-        map: &ShardMap,
-    ) -> Arc<Lane> {
+    fn make(&self, of: &Stream, shard: &Shard, map: &ShardMap) -> Arc<Lane> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let place = Place {
-            stream: stream.clone(),
+            stream: of.name.clone(),
             shard: shard.clone(),
             map_version: map.version(),
-            incarnation,
+            incarnation: of.incarnation,
             connection: self.connections[turn % self.connections.len()].clone(),
+            requests: of.requests.clone(),
         };
-        Lane::new(place, self.terms.clone(), self.in_flight_max, self.counters.clone())
+        let meters = ShardMeters::new(self.counters.clone(), &of.name, shard.id);
+        Lane::new(place, self.terms.clone(), self.manner, meters)
     }
 }
 
@@ -67,6 +66,8 @@ impl LaneMaker {
 pub(crate) struct Stream {
     name: StreamName,
     incarnation: StreamIncarnation,
+    record_bytes_max: Option<usize>,
+    requests: Arc<RequestMeters>,
     routes: ArcSwap<Routes>,
     /// Held while the set of lanes changes or is walked; holds why the stream has ended.
     topology: Mutex<Option<Error>>,
@@ -74,29 +75,38 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn new(name: &StreamName, list: ShardList, maker: &LaneMaker) -> Arc<Self> {
-        let lanes = list
-            .map
-            .open()
-            .iter()
-            .map(|shard| maker.make(name, list.incarnation, shard, &list.map))
-            .collect();
-        Arc::new(Self {
+    fn new(name: &StreamName, opened: Opened, maker: &LaneMaker) -> Arc<Self> {
+        let Opened { list, record_bytes_max } = opened;
+        let nowhere = Routes { map: list.map.clone(), lanes: Vec::new() };
+        let stream = Self {
             name: name.clone(),
             incarnation: list.incarnation,
-            routes: ArcSwap::from_pointee(Routes { map: list.map, lanes }),
+            record_bytes_max,
+            requests: Arc::new(RequestMeters::new(name)),
+            routes: ArcSwap::from_pointee(nowhere),
             topology: Mutex::new(None),
             refreshing: AtomicBool::new(false),
-        })
+        };
+        let lanes = list.map.open().iter().map(|shard| maker.make(&stream, shard, &list.map)).collect();
+        stream.routes.store(Arc::new(Routes { map: list.map, lanes }));
+        Arc::new(stream)
     }
 
     /// Takes a record that is charged to the limiter.
-    pub(crate) fn push(&self, record: &Record, linger: &LingerQueue) -> Result<Ticket> {
+    pub(crate) fn push(
+        &self,
+        record: &Record,
+        time_to_live: Option<Duration>,
+        linger: &LingerQueue,
+    ) -> Result<Ticket> {
+        if let Some(most) = self.record_bytes_max {
+            check(record, most)?;
+        }
         let hash = record.hash_key();
         loop {
             let routes = self.routes.load();
             let lane = &routes.lanes[routes.map.route_slot(hash)];
-            match lane.push(record) {
+            match lane.push(record, time_to_live) {
                 Ok((ticket, opened)) => {
                     if let Some(since) = opened {
                         linger.add(since, lane.clone());
@@ -146,14 +156,14 @@ impl Stream {
                     lane.set_map_version(map.version());
                     lane.clone()
                 }
-                None => maker.make(&self.name, self.incarnation, shard, &map),
+                None => maker.make(self, shard, &map),
             })
             .collect();
         let mut leaving: Vec<_> = vanished.iter().map(|lane| lane.vacate()).collect();
         for lane in &mut leaving {
             for batch in lane.batches() {
                 maker.counters.rerouted();
-                move_records(batch, &map, &lanes);
+                move_records(batch, &map, &lanes, &maker.terms.limiter);
             }
         }
         // sealed before anyone can put there: moved records and new ones never share a batch
@@ -175,17 +185,38 @@ fn same_shard<'a>(map: &'a ShardMap, shard: &Shard) -> Option<&'a Shard> {
 
 /// Gives the records of a batch to the lanes that take them now. Both maps tile the hash space and lanes that stay keep
 /// their range, so these lanes are new and hold nothing else.
-fn move_records(batch: Batch, map: &ShardMap, lanes: &[Arc<Lane>]) {
+fn move_records(batch: Batch, map: &ShardMap, lanes: &[Arc<Lane>], limiter: &Limiter) {
     let count = batch.records();
-    let explicit: Vec<_> = (0..count).map(|index| batch.explicit_hash(index)).collect();
-    let Batch { frame, owed, deadline, attempts, .. } = batch;
+    let own = |index| (batch.explicit_hash(index), batch.own_deadline(index));
+    let owns: Vec<_> = (0..count).map(own).collect();
+    let Batch { frame, owed, since, deadline, attempts, uncertain, .. } = batch;
     let origins = owed.into_origins(count);
-    for ((record, origin), explicit) in frame.records().zip(origins).zip(explicit) {
+    for ((record, origin), (explicit, own_deadline)) in frame.records().zip(origins).zip(owns) {
+        let Some(origin) = origin else {
+            limiter.release(Charge::of(record.key.len(), record.data.len()));
+            continue;
+        };
         let hash = explicit.unwrap_or_else(|| HashKey::of(record.key));
-        lanes[map.route_slot(hash)].adopt(|aggregator, sealed| {
-            aggregator.push_moved(&record, explicit, origin, (deadline, &attempts), sealed);
-        });
+        let lane = &lanes[map.route_slot(hash)];
+        let attempts = &attempts;
+        let moved = Moved { explicit, origin, own_deadline, since, deadline, attempts, uncertain };
+        lane.adopt(|aggregator, sealed| aggregator.push_moved(&record, moved, sealed));
+        lane.meters.came(1);
     }
+}
+
+/// What the service would refuse together with everything it travels with is refused before.
+fn check(record: &Record, bytes_max: usize) -> Result<()> {
+    if record.key().is_absent() {
+        return Err(Error::invalid("Amazon takes no record without a partition key"));
+    }
+    if record.counted_bytes() > bytes_max {
+        let bytes = record.counted_bytes();
+        let told =
+            format!("the stream takes records of at most {bytes_max} bytes, data and key; found {bytes}");
+        return Err(Error::invalid(told));
+    }
+    Ok(())
 }
 
 /// The streams of a producer, opened when they are first used.
@@ -210,6 +241,15 @@ impl Streams {
     }
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
         self.all().iter().flat_map(|stream| stream.routes.load().lanes.clone()).collect()
+    }
+    /// What is held, beside its bytes.
+    pub(crate) fn held(&self, now: tokio::time::Instant) -> Held {
+        let mut held = Held::default();
+        for (records, oldest) in self.lanes().iter().map(|lane| lane.holds()) {
+            held.records += records;
+            held.oldest = held.oldest.max(oldest.map(|oldest| now.saturating_duration_since(oldest)));
+        }
+        held
     }
     /// Fails everything, now and later.
     pub(crate) fn end(&self, error: &Error) {
@@ -246,8 +286,8 @@ impl Shared {
         if let Some(stream) = self.streams.get(name.as_str()) {
             return Ok(stream);
         }
-        let list = self.control.list_shards(&name).await?;
-        let stream = Stream::new(&name, list, &self.maker);
+        let opened = self.sink.open(&name).await?;
+        let stream = Stream::new(&name, opened, &self.maker);
         self.streams.add(stream.clone())?;
         Ok(stream)
     }
@@ -274,7 +314,7 @@ impl Shared {
     async fn follow(&self, stream: &Arc<Stream>) {
         let mut failures = 0;
         while !stream.stopped().is_empty() {
-            match self.control.list_shards(&stream.name).await {
+            match self.sink.list_shards(&stream.name).await {
                 Ok(list) if list.incarnation != stream.incarnation => return self.deleted(stream),
                 Ok(list) => {
                     let vanished = stream.vanished(&list.map);

@@ -10,14 +10,14 @@
 //! ```
 
 use crate::error::{Error, Result};
-use crate::limiter::Limiter;
+use crate::limiter::{Charge, Limiter};
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tidemill_proto::ErrorKind;
-use tidemill_types::{SequenceNumber, ShardId};
+use tidemill_types::{AnySequenceNumber, Record, SequenceNumber, ShardId};
 
 /// Where a record was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,22 +25,47 @@ use tidemill_types::{SequenceNumber, ShardId};
 pub struct Placed {
     /// The shard that took it.
     pub shard: ShardId,
-    /// Its sequence number there.
-    pub number: SequenceNumber,
+    /// Its sequence number there. In an aggregated record (Amazon) all records share that one's.
+    pub number: AnySequenceNumber,
+    /// Its place within an aggregated record, counted from 0; 0 for a record that travelled alone or to Tidemill.
+    pub sub: u64,
     /// How often it was sent until it was acknowledged; 1 when nothing failed.
     pub attempts: u32,
-    /// An earlier attempt had stored it and its acknowledgement was lost; this is that attempt's place.
+    /// An earlier attempt had stored it and its acknowledgement was lost; this is that attempt's place. Only Tidemill tells.
     pub duplicate: bool,
 }
 
-impl Placed {
-    fn plus(self, count: u32) -> Self {
-        Self { number: self.number.plus(u64::from(count)), ..self }
+/// Where a batch was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) shard: ShardId,
+    pub(crate) first: First,
+    pub(crate) attempts: u32,
+    pub(crate) duplicate: bool,
+}
+
+/// The number of a batch's first record, and so of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// The others follow without gap.
+    Numbered(SequenceNumber),
+    /// The others share it.
+    #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "only that sink packs records into one"))]
+    Packed(AnySequenceNumber),
+}
+
+impl Stored {
+    fn at(self, index: u32) -> Placed {
+        let (number, sub) = match self.first {
+            First::Numbered(first) => (first.plus(u64::from(index)).into(), 0),
+            First::Packed(number) => (number, u64::from(index)),
+        };
+        Placed { shard: self.shard, number, sub, attempts: self.attempts, duplicate: self.duplicate }
     }
 }
 
-/// What became of a batch: the place of its first record, the others following it, or why all of them failed.
-pub(crate) type Verdict = Result<Placed>;
+/// What became of a batch: where it is, or why all of its records failed.
+pub(crate) type Verdict = Result<Stored>;
 
 /// Resolves to the place of one record, once it is stored as durably as the broker promises, or to why it is not.
 ///
@@ -126,7 +151,7 @@ impl Completion {
     fn poll_one(&self, index: u32, waker: &Waker) -> Poll<Result<Placed>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &state.outcome {
-            Outcome::Whole(verdict) => return Poll::Ready(verdict.clone().map(|first| first.plus(index))),
+            Outcome::Whole(verdict) => return Poll::Ready(verdict.clone().map(|stored| stored.at(index))),
             Outcome::Each { slots, .. } => {
                 if let Some(result) = &slots[index as usize] {
                     return Poll::Ready(result.clone());
@@ -168,11 +193,17 @@ pub(crate) struct Origin {
     of: u32,
 }
 
+impl Origin {
+    fn resolve(self, result: Result<Placed>) {
+        self.completion.resolve_one(self.index, self.of, result);
+    }
+}
+
 enum Origins {
     /// The records of the batch, in order, are those of the completion.
     Own(Arc<Completion>),
-    /// The records came from other batches.
-    Moved(Vec<Origin>),
+    /// The records, in order, came from other batches, or are answered one by one; nothing for those that were.
+    Each(Vec<Option<Origin>>),
     /// Resolved, or moved on.
     Settled,
 }
@@ -180,21 +211,21 @@ enum Origins {
 /// The duty to answer the tickets of a batch and to give its memory back.
 pub(crate) struct Obligation {
     origins: Origins,
-    charge: usize,
+    charge: Charge,
     limiter: Arc<Limiter>,
 }
 
 impl Obligation {
     /// For records that are put now.
     pub(crate) fn own(limiter: Arc<Limiter>) -> Self {
-        Self { origins: Origins::Own(Arc::default()), charge: 0, limiter }
+        Self { origins: Origins::Own(Arc::default()), charge: Charge::default(), limiter }
     }
     /// For records that come from other batches.
     pub(crate) fn moved(limiter: Arc<Limiter>) -> Self {
-        Self { origins: Origins::Moved(Vec::new()), charge: 0, limiter }
+        Self { origins: Origins::Each(Vec::new()), charge: Charge::default(), limiter }
     }
     /// Takes on the record at `index`, already charged to the limiter.
-    pub(crate) fn add_own(&mut self, index: u32, charge: usize) -> Ticket {
+    pub(crate) fn add_own(&mut self, index: u32, charge: Charge) -> Ticket {
         self.charge += charge;
         match &self.origins {
             Origins::Own(completion) => Ticket::new(completion.clone(), index),
@@ -202,10 +233,10 @@ impl Obligation {
         }
     }
     /// Takes on a record of another batch.
-    pub(crate) fn add_moved(&mut self, origin: Origin, charge: usize) {
+    pub(crate) fn add_moved(&mut self, origin: Origin, charge: Charge) {
         self.charge += charge;
         match &mut self.origins {
-            Origins::Moved(origins) => origins.push(origin),
+            Origins::Each(origins) => origins.push(Some(origin)),
             _ => panic!("moved records go to batches of their own"),
         }
     }
@@ -213,14 +244,48 @@ impl Obligation {
     pub(crate) fn resolve(mut self, verdict: Verdict) {
         self.settle(verdict);
     }
-    /// Hands the `count` records on, one by one; their charges go with them.
-    pub(crate) fn into_origins(mut self, count: u32) -> Vec<Origin> {
-        self.charge = 0;
+    /// Fails all tickets, giving each its record back.
+    pub(crate) fn fail_with(mut self, error: &Error, records: Vec<Record>) {
+        self.release();
+        let count = u32::try_from(records.len()).expect("a frame counts its records so");
+        for (origin, record) in self.take(count).into_iter().zip(records) {
+            if let Some(origin) = origin {
+                origin.resolve(Err(error.of_record(record)));
+            }
+        }
+    }
+    /// Fails one ticket of `count`; its record stays in the batch, and its charge.
+    pub(crate) fn fail_one(&mut self, index: u32, count: u32, error: Error) {
+        let mut origins = self.take(count);
+        let origin = origins[index as usize].take();
+        self.origins = Origins::Each(origins);
+        if let Some(origin) = origin {
+            origin.resolve(Err(error));
+        }
+    }
+    /// Whether the ticket at `index` is answered already.
+    pub(crate) fn is_answered(&self, index: u32) -> bool {
+        matches!(&self.origins, Origins::Each(origins) if origins[index as usize].is_none())
+    }
+    /// How many tickets are answered already.
+    pub(crate) fn answered(&self) -> u32 {
+        match &self.origins {
+            Origins::Each(origins) => origins.iter().map(|origin| u32::from(origin.is_none())).sum(),
+            _ => 0,
+        }
+    }
+    /// Hands the `count` records on, one by one, nothing for those whose tickets are answered; their charges go with them.
+    pub(crate) fn into_origins(mut self, count: u32) -> Vec<Option<Origin>> {
+        self.charge = Charge::default();
+        self.take(count)
+    }
+    fn take(&mut self, count: u32) -> Vec<Option<Origin>> {
         match std::mem::replace(&mut self.origins, Origins::Settled) {
             Origins::Own(completion) => {
-                (0..count).map(|index| Origin { completion: completion.clone(), index, of: count }).collect()
+                let origin = |index| Origin { completion: completion.clone(), index, of: count };
+                (0..count).map(|index| Some(origin(index))).collect()
             }
-            Origins::Moved(origins) => origins,
+            Origins::Each(origins) => origins,
             Origins::Settled => Vec::new(),
         }
     }
@@ -228,8 +293,8 @@ impl Obligation {
     pub(crate) fn completions(&self, into: &mut Vec<Arc<Completion>>) {
         match &self.origins {
             Origins::Own(completion) => into.push(completion.clone()),
-            Origins::Moved(origins) => {
-                for origin in origins {
+            Origins::Each(origins) => {
+                for origin in origins.iter().flatten() {
                     if !into.last().is_some_and(|last| Arc::ptr_eq(last, &origin.completion)) {
                         into.push(origin.completion.clone());
                     }
@@ -239,15 +304,22 @@ impl Obligation {
         }
     }
 
+    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
+    }
+    fn release(&mut self) {
+        self.limiter.release(std::mem::take(&mut self.charge));
+    }
     fn settle(&mut self, verdict: Verdict) {
         // first: who sees a ticket resolved finds its memory given back
-        self.limiter.release(std::mem::take(&mut self.charge));
+        self.release();
         match std::mem::replace(&mut self.origins, Origins::Settled) {
             Origins::Own(completion) => completion.resolve_all(verdict),
-            Origins::Moved(origins) => {
+            Origins::Each(origins) => {
                 for (position, origin) in (0..).zip(origins) {
-                    let placed = verdict.clone().map(|first| first.plus(position));
-                    origin.completion.resolve_one(origin.index, origin.of, placed);
+                    if let Some(origin) = origin {
+                        origin.resolve(verdict.clone().map(|stored| stored.at(position)));
+                    }
                 }
             }
             Origins::Settled => {}

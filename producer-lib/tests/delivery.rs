@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 use std::time::Duration;
 use tidemill_producer::{Config, ErrorKind, PartitionKey, Placed, Producer, Record, Ticket};
+use tidemill_types::SequenceNumber;
 
 fn record(key: u32, id: u64) -> Record {
     Record::new(PartitionKey::new(&format!("key-{key}")).unwrap(), id.to_le_bytes().to_vec()).unwrap()
@@ -60,9 +61,10 @@ fn check(broker: &FakeBroker, results: &[Result<Placed, tidemill_producer::Error
     for (id, result) in (0u64..).zip(results) {
         match result {
             Ok(placed) => {
-                assert_eq!(placed.number.shard(), placed.shard);
+                let number = SequenceNumber::try_from(placed.number).unwrap();
+                assert_eq!((number.shard(), placed.sub), (placed.shard, 0));
                 assert_eq!(
-                    id_of(model.at("s", placed.shard, placed.number.index())),
+                    id_of(model.at("s", placed.shard, number.index())),
                     id,
                     "a ticket told another place"
                 );

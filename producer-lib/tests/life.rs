@@ -211,3 +211,109 @@ fn tickets_resolve_when_their_runtime_goes_down() {
     });
     assert_eq!(producer.stats().memory_used_bytes, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_on_records_holds_beside_that_on_bytes() {
+    let broker = broker().await;
+    broker.model().always = Some(Fault::Silence);
+    let producer = Producer::new(config(&broker).memory_records(7).unwrap()).await.unwrap();
+    producer.open("s").await.unwrap();
+    let mut tickets = Vec::new();
+    let refused = loop {
+        match producer.try_put("s", record(0)) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((tickets.len(), refused.error().kind()), (7, ErrorKind::Throttled));
+    let limit = Duration::from_millis(50);
+    let refused = producer.put_within("s", refused.into_record(), limit).await.unwrap_err();
+    assert_eq!(refused.error().kind(), ErrorKind::Throttled);
+    assert_eq!(producer.stats().pending_records, 7);
+    assert!(producer.stats().oldest_pending.unwrap() >= limit);
+    broker.model().always = None;
+    producer.close_within(Duration::from_millis(10)).await.unwrap_err();
+    for ticket in tickets {
+        ticket.await.unwrap_err();
+    }
+    assert_eq!((producer.stats().memory_used_bytes, producer.stats().failures), (0, 7));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_with_little_time_is_cut_out_of_a_batch_that_was_refused() {
+    let broker = broker().await;
+    broker.model().always = Some(Fault::Refuse(ErrorKind::Unavailable));
+    let producer = Producer::new(config(&broker).return_failed()).await.unwrap();
+    let before = producer.put("s", record(10)).await.unwrap();
+    let short = producer.put_living("s", record(20), Duration::from_millis(150)).await.unwrap();
+    let after = producer.put("s", record(30)).await.unwrap();
+    let error = timeout(Duration::from_secs(5), short).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.message().contains("refused by the script") && error.attempts_made() > 1, "{error:?}");
+    assert_eq!(error.record(), Some(&record(20)));
+    broker.model().always = None;
+    assert_eq!(before.await.unwrap().number, {
+        let stored = broker.model().stored("s");
+        assert_eq!(stored.iter().map(|record| record.data.len()).collect::<Vec<_>>(), [10, 30]);
+        let after = tidemill_types::SequenceNumber::try_from(after.await.unwrap().number).unwrap();
+        assert_eq!(after.index().get(), 2);
+        tidemill_types::SequenceNumber::new(
+            tidemill_types::TimestampMs::new(1_700_000_000_000 + 1000 * u64::from(after.shard().get())),
+            after.shard(),
+            tidemill_types::SequenceIndex::new(1).unwrap(),
+            tidemill_types::TimestampMs::new(1_700_000_000_000),
+        )
+        .into()
+    });
+    assert_eq!((producer.stats().expired, producer.stats().memory_used_bytes), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_with_little_time_that_may_be_stored_stays_in_its_batch() {
+    let broker = broker().await;
+    broker.model().script = [Some(Fault::UnknownAfter)].into();
+    broker.model().always = Some(Fault::Silence);
+    let config = config(&broker).record_deadline(Duration::from_secs(2)).unwrap();
+    let producer = Producer::new(config).await.unwrap();
+    let long = producer.put("s", record(10)).await.unwrap();
+    let short = producer.put_living("s", record(20), Duration::from_millis(150)).await.unwrap();
+    let error = timeout(Duration::from_secs(5), short).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownOutcome, "{error:?}");
+    assert_eq!(
+        timeout(Duration::from_secs(5), long).await.unwrap().unwrap_err().kind(),
+        ErrorKind::UnknownOutcome
+    );
+    let stats = producer.stats();
+    assert_eq!((stats.failures, stats.expired, stats.memory_used_bytes), (2, 2, 0));
+    assert_eq!(broker.model().stored("s").len(), 2, "it was stored all the same");
+}
+
+#[test]
+fn threads_without_a_runtime_put_and_wait() {
+    use tidemill_producer::blocking;
+    let serving = tokio::runtime::Runtime::new().unwrap();
+    let broker = serving.block_on(broker());
+    let producer = blocking::Producer::new(config(&broker)).unwrap();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let producer = producer.clone();
+            std::thread::spawn(move || {
+                let put = |bytes| producer.put("s", record(bytes)).unwrap();
+                let tickets: Vec<_> = (0..100).map(put).collect();
+                assert!(tickets.into_iter().all(|ticket| ticket.wait().is_ok()));
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(broker.model().stored("s").len(), 400);
+    let within = serving.block_on(async { producer.put("s", record(1)).unwrap_err() });
+    assert_eq!(within.kind(), ErrorKind::Invalid, "a blocking call would block the runtime");
+    let config = config(&broker);
+    let within = serving.block_on(async move { blocking::Producer::new(config).unwrap_err() });
+    assert_eq!(within.kind(), ErrorKind::Invalid);
+    drop(producer.put("s", record(1)).unwrap());
+    producer.flush().unwrap();
+    assert_eq!(broker.model().stored("s").len(), 401);
+    // the last one may go within a runtime
+    serving.block_on(async move { drop(producer) });
+}

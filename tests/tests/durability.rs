@@ -106,7 +106,8 @@ async fn write_native(load: Arc<Load>, url: String, writer: u64) -> Result<()> {
 async fn settle(load: &Load, id: u64, ticket: Ticket) {
     match ticket.await {
         Ok(placed) => {
-            let stored = Stored { shard: placed.shard, number: placed.number, id };
+            let stored =
+                Stored { shard: placed.shard, number: placed.number.try_into().expect("a broker's own"), id };
             load.history().acknowledged(stored).expect("a ticket resolves once");
             load.native_retried.fetch_add(u64::from(placed.attempts > 1), Ordering::Relaxed);
             load.native_duplicates.fetch_add(u64::from(placed.duplicate), Ordering::Relaxed);

@@ -68,7 +68,11 @@ async fn write(load: Arc<Load>, url: String, writer: u64) -> Result<()> {
         while let Some((id, ticket)) = tickets.recv().await {
             match ticket.await {
                 Ok(placed) => {
-                    let stored = Stored { shard: placed.shard, number: placed.number, id };
+                    let stored = Stored {
+                        shard: placed.shard,
+                        number: placed.number.try_into().expect("a broker's own"),
+                        id,
+                    };
                     lock(&of_tickets.history).acknowledged(stored).expect("a ticket resolves once");
                     lock(&of_tickets.acknowledged).insert(id);
                 }

@@ -1,12 +1,13 @@
 //! What a lane holds, and what of it may be sent: plain data under the lane's lock, decided without I/O.
 
-use crate::aggregator::{Aggregator, Batch, Terms};
+use crate::aggregator::{Aggregator, Terms};
+use crate::batch::Batch;
 use crate::error::Error;
-use crate::retrier::{self, BACKOFF, Decision};
-use crate::stats::Counters;
+use crate::meters::ShardMeters;
+use crate::rate::Rate;
+use crate::retrier::{self, BACKOFF, Decision, Policy, Repeats};
 use rand::Rng;
 use std::collections::VecDeque;
-use tidemill_types::Frame;
 use tidemill_types::limits::PRODUCER_BATCHES_IN_FLIGHT_MAX;
 use tokio::time::Instant;
 
@@ -53,6 +54,9 @@ pub(super) struct State {
     pub(super) sealed: VecDeque<Batch>,
     pub(super) flights: VecDeque<Flight>,
     pub(super) sending: Sending,
+    pub(super) policy: Policy,
+    /// How fast it may be sent, if that is limited.
+    pub(super) rate: Option<Rate>,
     /// Rounds of refusals in a row; what was refused together is one.
     pub(super) refusals: u32,
     /// A batch was refused and nothing sent since: nothing is sent before this moment.
@@ -64,13 +68,15 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(terms: Terms) -> Self {
+    pub(super) fn new(terms: Terms, policy: Policy, rate: Option<Rate>) -> Self {
         Self {
             phase: Phase::Open,
             aggregator: Aggregator::new(terms),
             sealed: VecDeque::new(),
             flights: VecDeque::new(),
             sending: Sending::Free,
+            policy,
+            rate,
             refusals: 0,
             hold: None,
             queued: false,
@@ -87,7 +93,7 @@ impl State {
             return None;
         }
         let rerouting = self.sending == Sending::Rerouting;
-        let again = |flight: &Flight| flight.at == At::Waiting && (!rerouting || flight.batch.uncertain);
+        let again = |flight: &Flight| flight.at == At::Waiting && (!rerouting || self.is_owed(&flight.batch));
         if let Some(at) = self.flights.iter().position(again) {
             return Some(Pick::Again(at));
         }
@@ -97,7 +103,11 @@ impl State {
         let in_window = next < oldest + PRODUCER_BATCHES_IN_FLIGHT_MAX as u64;
         (!rerouting && in_window && self.flights.len() < in_flight_max).then_some(Pick::Sealed)
     }
-    pub(super) fn send(&mut self, pick: Pick, request: u64) -> Frame {
+    /// Whether its outcome can still be learnt, by sending it again to the same shard.
+    pub(super) fn is_owed(&self, batch: &Batch) -> bool {
+        batch.uncertain && self.policy.repeats == Repeats::Recognised
+    }
+    pub(super) fn send(&mut self, pick: Pick, request: u64, now: Instant) -> &Batch {
         let at = match pick {
             Pick::Again(at) => at,
             Pick::Sealed => {
@@ -108,9 +118,12 @@ impl State {
         };
         let flight = &mut self.flights[at];
         flight.at = At::Broker(request);
-        flight.batch.attempts.sent();
+        flight.batch.attempts.sent(now);
         self.hold = None;
-        flight.batch.frame.clone()
+        if let Some(rate) = &mut self.rate {
+            rate.spend(flight.batch.wire_bytes);
+        }
+        &flight.batch
     }
 
     pub(super) fn refuse(
@@ -120,7 +133,7 @@ impl State {
         cause: &tidemill_proto::Error,
         now: Instant,
         rng: &mut impl Rng,
-        counters: &Counters,
+        meters: &ShardMeters,
     ) {
         let flight = &mut self.flights[position];
         match decision {
@@ -132,7 +145,7 @@ impl State {
                     self.refusals = self.refusals.saturating_add(1);
                     self.hold = Some(now + BACKOFF.wait(self.refusals, rng));
                 }
-                counters.retried();
+                meters.retried();
             }
             Decision::Reroute => {
                 flight.at = At::Refused;
@@ -141,8 +154,8 @@ impl State {
             Decision::Fail => {
                 let flight = self.flights.remove(position).expect("the caller found it");
                 let error = retrier::refusal(&flight.batch, cause);
-                counters.failed(flight.batch.records());
-                flight.batch.owed.resolve(Err(error));
+                meters.failed(error.kind(), flight.batch.unanswered(), &flight.batch.attempts);
+                flight.batch.fail(&error);
             }
         }
     }
@@ -171,23 +184,21 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use std::sync::Arc;
-    use std::time::Duration;
     use tidemill_proto::ErrorKind;
-    use tidemill_types::{PartitionKey, ProducerId, Record};
+    use tidemill_types::{PartitionKey, Record, ShardId, StreamName};
 
     /// A lane with so many batches at the broker, under the requests 1, 2, ….
     fn under_way(batches: u64) -> State {
-        let limiter = Arc::new(Limiter::new(1 << 20));
-        let (producer, record_deadline) = (ProducerId::new(7), Duration::from_secs(30));
-        let mut state =
-            State::new(Terms { producer, batch_bytes: 1024, record_deadline, limiter: limiter.clone() });
+        let limiter = Arc::new(Limiter::new(1 << 20, None));
+        let terms = Terms::for_tests(1024, limiter.clone());
+        let mut state = State::new(terms, Policy::RECOGNISED, None);
         for request in 1..=batches {
             let record = Record::new(PartitionKey::new("k").unwrap(), "data").unwrap();
             limiter.try_take(&record).unwrap();
             let State { aggregator, sealed, .. } = &mut state;
-            drop(aggregator.push(&record, sealed));
+            drop(aggregator.push(&record, None, sealed));
             state.seal();
-            state.send(Pick::Sealed, request);
+            state.send(Pick::Sealed, request, Instant::now());
         }
         state
     }
@@ -195,10 +206,11 @@ mod tests {
     #[test]
     fn batches_that_are_refused_together_wait_once() {
         let (mut state, mut rng) = (under_way(8), StdRng::seed_from_u64(1));
-        let (cause, counters) =
-            (tidemill_proto::Error::new(ErrorKind::Throttled, "slower"), Counters::default());
+        let cause = tidemill_proto::Error::new(ErrorKind::Throttled, "slower");
+        let (stream, shard) = (StreamName::new("s").unwrap(), ShardId::new(0).unwrap());
+        let meters = ShardMeters::new(Arc::default(), &stream, shard);
         let mut refuse = |state: &mut State, position, now| {
-            state.refuse(position, Decision::Again, &cause, now, &mut rng, &counters);
+            state.refuse(position, Decision::Again, &cause, now, &mut rng, &meters);
         };
         let now = Instant::now();
         for position in 0..8u32 {
@@ -210,7 +222,7 @@ mod tests {
         assert!(until <= now + BACKOFF.base, "the wait grew with the number of batches: {:?}", until - now);
         assert!(state.flights.iter().all(|flight| flight.at == At::Waiting), "one is not sent again");
 
-        state.send(Pick::Again(0), 9);
+        state.send(Pick::Again(0), 9, until);
         refuse(&mut state, 0, until);
         assert_eq!(state.refusals, 2, "the next round counts");
         assert!(state.hold > Some(until));

@@ -16,7 +16,10 @@
 //! What this does not do: decide which records travel together (the producer's aggregator), or which of them belong to
 //! a shard (the consumer's).
 
+mod size;
 mod wire;
+
+pub use size::PackedSize;
 
 #[cfg(test)]
 mod tests;
@@ -224,7 +227,7 @@ fn body_of(records: &[Record]) -> Vec<u8> {
     body
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     entries: Vec<String>,
     known: HashMap<String, u64>,

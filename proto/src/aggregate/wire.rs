@@ -118,3 +118,17 @@ fn raw_varint(into: &mut Vec<u8>, mut value: u64) {
     }
     into.push(value.to_le_bytes()[0]);
 }
+
+/// Bytes that [`put_varint`] writes.
+pub(super) fn varint_field_bytes(number: u64, value: u64) -> usize {
+    varint_bytes(number << 3) + varint_bytes(value)
+}
+
+/// Bytes that [`put_bytes`] writes for so many.
+pub(super) fn bytes_field_bytes(number: u64, bytes: usize) -> usize {
+    varint_bytes(number << 3 | 2) + varint_bytes(bytes as u64) + bytes
+}
+
+fn varint_bytes(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}

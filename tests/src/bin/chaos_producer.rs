@@ -29,7 +29,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 /// Batches one after the other, so that a key stays in order whatever fails.
 fn in_order(endpoint: &str) -> Result<Config> {
     let config = Config::new(endpoint)?.linger(Duration::from_millis(2))?;
-    Ok(config.batches_in_flight(1)?.record_deadline(Duration::from_secs(120))?)
+    Ok(config.ordered()?.record_deadline(Duration::from_secs(120))?)
 }
 
 async fn connect(endpoint: &str) -> Result<Producer> {

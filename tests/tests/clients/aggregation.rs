@@ -1,10 +1,13 @@
 //! `aws-kinesis-agg`, the aggregation library of Python, in both directions.
 
+use crate::broker::verifying;
 use crate::install::{clients, python, run};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use tempfile::TempDir;
+use tidemill_producer::{Aws, Config, Producer};
 use tidemill_proto::aggregate;
 use tidemill_tests::tell;
 use tidemill_types::{HashKey, PartitionKey, Record};
@@ -91,4 +94,83 @@ async fn what_is_packed_python_deaggregates() -> Result<()> {
     }
     tell(&format!("aws-kinesis-agg: it reads {} records that were packed here", found.len()));
     Ok(())
+}
+
+/// The records of a stream as they lie there, key and data, in the order of one shard.
+async fn raw_records(client: &aws_sdk_kinesis::Client, stream: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    let start = client.get_shard_iterator().stream_name(stream).shard_id("shardId-000000000000");
+    let kind = aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon;
+    let mut iterator = start.shard_iterator_type(kind).send().await?.shard_iterator;
+    let mut all = Vec::new();
+    while let Some(at) = iterator {
+        let page = client.get_records().shard_iterator(at).send().await?;
+        all.extend(
+            page.records
+                .into_iter()
+                .map(|record| (record.partition_key.unwrap_or_default(), record.data.into_inner())),
+        );
+        iterator = page.next_shard_iterator.filter(|_| page.millis_behind_latest != Some(0));
+    }
+    Ok(all)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_producer_puts_over_the_kinesis_api_python_deaggregates() -> Result<()> {
+    let home = TempDir::new()?;
+    let broker = verifying(&home, &[]).await?;
+    let client = crate::rust_sdk::client(&broker);
+    client.create_stream().stream_name("aggregated").shard_count(1).send().await?;
+    let aws = Aws::from_env().endpoint(&broker.url())?.region("us-east-1").credentials("test", "test");
+    let producer = Producer::new(Config::aws(aws.without_rate_limit())).await?;
+    let mut records = vec![record("pk1", None, b"hello")?, record("pk2", Some(123), b"world")?];
+    for n in 0..3000u32 {
+        let size = rand::random_range(0..400);
+        let hash = rand::random_ratio(1, 3).then(rand::random::<u128>);
+        let mut data = n.to_be_bytes().to_vec();
+        data.resize(4 + size, b'x');
+        records.push(record(&format!("user-{}", rand::random_range(0..200)), hash, &data)?);
+    }
+    let mut tickets = Vec::new();
+    for (at, given) in records.iter().enumerate() {
+        tickets.push(producer.put("aggregated", given.clone()).await?);
+        if at == 1 {
+            // the vector of the format alone
+            producer.flush().await?;
+        }
+    }
+    let mut placed = HashMap::new();
+    for (ticket, given) in tickets.into_iter().zip(&records) {
+        let at = ticket.await?;
+        placed.insert(
+            (at.number, at.sub),
+            json!({ "key": given.key().as_str(), "data": base64(given.data()) }),
+        );
+    }
+    let raw = raw_records(&client, "aggregated").await?;
+    let hex: String = raw[0].1.iter().map(|byte| format!("{byte:02x}")).collect();
+    let vector = "f3899ac20a03706b310a03706b3212033132331a0908001a0568656c6c6f1a0b080110001a05776f726c64\
+                  cb48b8211afb3c05f4c31852c9aff58e";
+    ensure!(hex == vector && raw[0].0 == "a", "the container of the vector: {hex}");
+    ensure!(raw.iter().all(|(_, data)| data.len() <= 51_200), "a container is too large");
+    let work: Vec<Value> =
+        raw.iter().map(|(key, data)| json!({ "key": key, "hash": null, "data": base64(data) })).collect();
+    let Some(answer) = python_does(&json!({ "unpack": work })).await? else { return Ok(()) };
+    let found = answer.as_array().context("a list of records")?;
+    ensure!(found.len() == records.len(), "{} records instead of {}", found.len(), records.len());
+    let mut left: HashMap<String, usize> = HashMap::new();
+    for shown in placed.values() {
+        *left.entry(shown.to_string()).or_default() += 1;
+    }
+    for found in found {
+        // where only some have an explicit hash key, the library gives the others the first of them
+        let plain = json!({ "key": found["key"], "data": found["data"] }).to_string();
+        let count = left.get_mut(&plain).with_context(|| format!("{plain} was not put"))?;
+        *count = count.checked_sub(1).context("a record is there twice")?;
+    }
+    tell(&format!(
+        "aws-kinesis-agg: it reads {} records in {} containers that the producer put over the Kinesis API",
+        found.len(),
+        raw.len()
+    ));
+    Ok(producer.close().await?)
 }

@@ -25,7 +25,7 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(20);
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
 
-fn client(broker: &Broker) -> Client {
+pub(crate) fn client(broker: &Broker) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

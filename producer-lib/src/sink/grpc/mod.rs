@@ -1,6 +1,7 @@
 //! The gRPC sink: one append call on one connection to a Tidemill broker. The wire begins and ends here.
 
-use crate::lane::Appended;
+pub(crate) mod session;
+
 use tidemill_proto::client::{Channel, Endpoint};
 use tidemill_proto::convert::required;
 use tidemill_proto::{Error, ErrorKind, Result, v1};
@@ -22,6 +23,14 @@ pub(crate) struct Request<'a> {
     pub(crate) map_version: ShardMapVersion,
     pub(crate) incarnation: StreamIncarnation,
     pub(crate) frame: Frame,
+}
+
+/// What the broker says of a stored batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) first: SequenceIndex,
+    pub(crate) arrival: TimestampMs,
+    pub(crate) duplicate: bool,
 }
 
 /// The answer to one request.
