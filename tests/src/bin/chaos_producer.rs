@@ -13,6 +13,7 @@ use std::time::Duration;
 use tidemill_producer::{Config, ErrorKind, PartitionKey, Placed, Producer, Record, Ticket};
 use tidemill_tests::chaos::{EventLog, ProducerLine, RecordId, monotonic_ns};
 use tidemill_tests::payload;
+use tidemill_types::SequenceNumber;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -29,7 +30,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 /// Batches one after the other, so that a key stays in order whatever fails.
 fn in_order(endpoint: &str) -> Result<Config> {
     let config = Config::new(endpoint)?.linger(Duration::from_millis(2))?;
-    Ok(config.ordered()?.record_deadline(Duration::from_secs(120))?)
+    Ok(config.ordered().record_deadline(Duration::from_secs(120))?)
 }
 
 async fn connect(endpoint: &str) -> Result<Producer> {
@@ -63,7 +64,7 @@ async fn settle(mut tickets: mpsc::Receiver<(RecordId, Ticket)>, log: EventLog) 
                         at,
                         id,
                         shard: placed.shard.get(),
-                        index: placed.number.index().get(),
+                        index: SequenceNumber::try_from(placed.number)?.index().get(),
                     },
                     Err(error) => ProducerLine::Failed { at, id, why: format!("{:?}", error.kind()) },
                 })?;
