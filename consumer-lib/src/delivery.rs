@@ -40,8 +40,8 @@ pub(crate) enum Next {
     OneByOne,
     /// This record is to be given up, after so many attempts.
     GiveUp(Box<Record>, u32),
-    /// The shard is to be stopped until somebody resumes it.
-    Stop,
+    /// Records up to this one are processed; the shard is to be stopped until somebody resumes it.
+    Stop(Option<Place>),
 }
 
 impl Delivery {
@@ -87,7 +87,7 @@ impl Delivery {
                 self.failures = (None, 0);
                 Next::OneByOne
             }
-            (Some(_), Policy::StopShard(_)) => Next::Stop,
+            (Some(_), Policy::StopShard(_)) => Next::Stop(before),
             (Some(culprit), _) => Next::GiveUp(Box::new(culprit), failures),
         }
     }
@@ -160,7 +160,10 @@ mod tests {
                     given_up.push((text(&record), attempts));
                     delivery.done(record.place())
                 }
-                Next::Stop => {
+                Next::Stop(up_to) => {
+                    processed.extend(
+                        unit.records().filter(|r| Some(r.place()) <= up_to).map(|record| text(&record)),
+                    );
                     given_up.push(("stopped".to_owned(), delivery.failures()));
                     None
                 }
@@ -184,9 +187,12 @@ mod tests {
 
     #[test]
     fn a_shard_is_stopped_at_the_record_that_fails_and_what_is_before_it_is_processed() {
-        let (processed, given_up, _) = run(&NAMES, "bad", false, &OnFailure::stop_shard_after(2).unwrap());
-        assert_eq!(processed, ["a", "b"]);
-        assert_eq!(given_up, [("stopped".to_owned(), 2)]);
+        for (tells, attempts) in [(true, 1), (true, 2), (false, 2)] {
+            let policy = OnFailure::stop_shard_after(attempts).unwrap();
+            let (processed, given_up, _) = run(&NAMES, "bad", tells, &policy);
+            assert_eq!(processed, ["a", "b"], "named: {tells}");
+            assert_eq!(given_up, [("stopped".to_owned(), attempts)]);
+        }
     }
 
     #[test]

@@ -247,6 +247,15 @@ impl<P: RecordProcessor> ShardTask<P> {
         self.processed = checkpoint_at(up_to);
     }
 
+    /// The processor said that records up to this one are processed, while a later one failed.
+    fn processed_before(&mut self, delivery: &mut Delivery, unit: &Batch, up_to: Option<Place>) {
+        if let Some(up_to) = up_to {
+            self.advance(unit, up_to);
+            self.desk.checkpointer.set_reach(self.reached());
+            delivery.processed_before(up_to);
+        }
+    }
+
     /// What a shutdown may checkpoint.
     fn reached(&self) -> Checkpoint {
         self.processed.max(self.desk.checkpointer.stored())
@@ -262,17 +271,14 @@ impl<P: RecordProcessor> ShardTask<P> {
         match delivery.failed(unit, error, &self.desk.on_failure) {
             Next::Again => self.pause_after("process", delivery.failures(), error).await?,
             Next::Behind(up_to) => {
-                if let Some(up_to) = up_to {
-                    self.advance(unit, up_to);
-                    self.desk.checkpointer.set_reach(self.reached());
-                    delivery.processed_before(up_to);
-                }
+                self.processed_before(&mut delivery, unit, up_to);
                 self.pause_after("process", delivery.failures(), error).await?;
             }
             Next::OneByOne => {
                 warn!(shard = %self.desk.start.shard, %error, "a batch failed again and again, delivering it record by record");
             }
-            Next::Stop => {
+            Next::Stop(up_to) => {
+                self.processed_before(&mut delivery, unit, up_to);
                 self.halt(delivery.failures(), error).await?;
                 delivery.resumed();
             }
