@@ -51,6 +51,8 @@ impl Hold {
     /// Whether work may be done now. Once false, always false.
     pub(crate) fn is_held(&self) -> bool {
         let passed = Instant::now() >= *self.until.lock();
+        #[cfg(test)]
+        let passed = passed && !crate::sim::bugs::is_planted(crate::sim::bugs::Bug::BlindHold);
         if passed {
             self.lost.cancel();
         }
@@ -58,6 +60,10 @@ impl Hold {
     }
     /// The moment it runs out unless it is renewed.
     pub(crate) fn until(&self) -> Instant {
+        #[cfg(test)]
+        if crate::sim::bugs::is_planted(crate::sim::bugs::Bug::BlindHold) {
+            return Instant::now() + Duration::from_secs(3600);
+        }
         *self.until.lock()
     }
     /// It was renewed; too late if the moment has passed.

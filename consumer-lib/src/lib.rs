@@ -90,6 +90,8 @@ mod service;
 mod settings;
 mod shard;
 mod shard_task;
+#[cfg(test)]
+mod sim;
 mod status;
 mod store;
 mod streams;

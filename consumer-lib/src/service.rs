@@ -35,6 +35,9 @@ pub(crate) enum StoreChoice {
     #[cfg(feature = "aws")]
     DynamoDb(Box<LeaseTable>),
     Memory(MemoryLeases),
+    /// Made by a test, for this worker.
+    #[cfg(test)]
+    Given(Arc<dyn LeaseStore>),
 }
 
 /// For whom leases are kept.
@@ -116,6 +119,8 @@ impl StoreChoice {
                 let Holder { app, worker, lease } = holder;
                 Arc::new(MemoryStore::new(leases.clone(), Arc::clone(source), app, worker, lease))
             }
+            #[cfg(test)]
+            Self::Given(store) => Arc::clone(store),
         }
     }
 }

@@ -118,8 +118,8 @@ pub(crate) enum Origin {
     Broker(String),
     #[cfg(feature = "aws")]
     Kinesis(Box<Kinesis>),
-    /// Another service.
-    #[allow(dead_code, reason = "only tests bring one of their own")]
+    /// Made by a test.
+    #[cfg(test)]
     Other(SourceChoice),
 }
 
@@ -169,6 +169,12 @@ impl WorkerBuilder {
     #[cfg(feature = "aws")]
     pub fn leases_in_dynamo_db(mut self, table: DynamoDb) -> Self {
         self.store = Some(StoreChoice::DynamoDb(Box::new(LeaseTable::new(table))));
+        self
+    }
+    /// For simulations: leases in a store of their own.
+    #[cfg(test)]
+    pub(crate) fn leases_in(mut self, store: StoreChoice) -> Self {
+        self.store = Some(store);
         self
     }
     /// For simulations: what is left to chance follows from this.
@@ -271,6 +277,7 @@ impl WorkerBuilder {
             .map(|(name, position)| Ok((StreamName::new(name)?, position.unwrap_or(self.initial))));
         let streams = Streams::new(streams.collect::<Result<Vec<_>>>()?, self.initial);
         let source = match self.origin {
+            #[cfg(test)]
             Origin::Other(source) => source,
             #[cfg(feature = "aws")]
             Origin::Kinesis(kinesis) => SourceChoice::Kinesis(Box::new(kinesis.build(&self.app)?)),

@@ -125,6 +125,10 @@ impl<P: RecordProcessor> ShardTask<P> {
                     Err(turn) => turn,
                 },
                 Turn::Stop => return self.shut_down().await,
+                #[cfg(test)]
+                Turn::LeaseLost if crate::sim::bugs::is_planted(crate::sim::bugs::Bug::NoLastCall) => {
+                    return ShardExit::LeaseLost;
+                }
                 Turn::LeaseLost => {
                     self.processor.lease_lost().await;
                     return ShardExit::LeaseLost;
@@ -212,6 +216,10 @@ impl<P: RecordProcessor> ShardTask<P> {
             let Some(unit) = delivery.unit() else { break };
             self.must_hold()?;
             self.desk.checkpointer.set_reach(checkpoint_at(unit.last_place()));
+            #[cfg(test)]
+            if crate::sim::bugs::is_planted(crate::sim::bugs::Bug::FailedIsReached) {
+                self.processed = checkpoint_at(unit.last_place());
+            }
             let began = Instant::now();
             let outcome = self.processor.process(unit.clone(), &self.desk.checkpointer).await;
             self.desk.meters.process_seconds.record(began.elapsed());
