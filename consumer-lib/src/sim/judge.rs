@@ -51,7 +51,7 @@ pub(super) struct Judge {
     pub(super) hash: u64,
     pub(super) verdict: Option<String>,
     pub(super) redelivered: u64,
-    /// When a lease was last taken, given back or handed over.
+    /// When a lease was last asked for, taken, given back or handed over.
     pub(super) last_move: Duration,
     /// The same, how often.
     pub(super) moves: u64,
@@ -178,6 +178,7 @@ impl Judge {
         let Asker { instance, worker } = asker;
         self.note(now, format_args!("shard {shard}: {worker}#{instance} asks for it: {}", told(done)));
         if done.is_ok() {
+            self.last_move = now;
             let facts = self.shard(shard);
             if facts.successor.as_ref() != Some(worker) {
                 facts.successor = Some(worker.clone());

@@ -149,7 +149,8 @@ impl Run {
         let left_behind = self.last_death();
         self.hire();
         let lease = self.scenario.lease;
-        let most = self.now + Duration::from_secs(90) + 30 * lease;
+        let begun = self.now;
+        let most = begun + Duration::from_secs(90) + 30 * lease;
         let mut next_resume = self.now;
         while self.is_well() {
             if self.now >= next_resume && matches!(self.scenario.policy, Policy::StopShard(_)) {
@@ -159,7 +160,8 @@ impl Run {
             self.step();
             self.must_be_taken_over(&left_behind);
             let rest = 3 * lease;
-            let quiet = self.now.saturating_sub(self.world.judge.lock().last_move) > rest;
+            let last = self.world.judge.lock().last_move.max(begun);
+            let quiet = self.now.saturating_sub(last) > rest;
             let left = self.left();
             if left.is_none() && quiet {
                 break;
