@@ -40,7 +40,7 @@ impl Control {
     }
 
     /// Creates a stream of 1 to 10,000 shards that keeps records for 24 to 8,760 hours.
-    /// [`ErrorKind::AlreadyExists`] if the name is taken.
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the name is taken.
     pub async fn create_stream(
         &self,
         stream: &StreamName,
@@ -58,7 +58,7 @@ impl Control {
         required(made.stream, "stream")?.try_into()
     }
 
-    /// Deletes a stream and all its records. [`ErrorKind::NotFound`] if there is none.
+    /// Deletes a stream and all its records. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<()> {
         let request = v1::DeleteStreamRequest { stream: stream.to_string() };
         self.calls
@@ -70,7 +70,7 @@ impl Control {
             .map(drop)
     }
 
-    /// What the broker knows of a stream. [`ErrorKind::NotFound`] if there is none.
+    /// What the broker knows of a stream. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
     pub async fn describe_stream(&self, stream: &StreamName) -> Result<StreamDescription> {
         let request = v1::DescribeStreamRequest { stream: stream.to_string() };
         let found = self
@@ -98,7 +98,7 @@ impl Control {
         Ok(StreamPage { streams, more: page.more })
     }
 
-    /// All shards of a stream, and the map to route by. [`ErrorKind::NotFound`] if there is no such stream.
+    /// All shards of a stream, and the map to route by. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such stream.
     pub async fn list_shards(&self, stream: &StreamName) -> Result<ShardList> {
         let request = v1::ListShardsRequest { stream: stream.to_string() };
         self.calls
@@ -111,7 +111,7 @@ impl Control {
     }
 
     /// Splits an open shard: its upper child begins at `at`, which lies above its first hash key plus one and below its
-    /// last. [`ErrorKind::Invalid`] if it is closed already or `at` does not lie within.
+    /// last. [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is closed already or `at` does not lie within.
     pub async fn split_shard(&self, stream: &StreamName, shard: ShardId, at: HashKey) -> Result<()> {
         let request = v1::SplitShardRequest {
             stream: stream.to_string(),
@@ -127,7 +127,7 @@ impl Control {
             .map(drop)
     }
 
-    /// Merges two open shards, the second beginning where the first ends. [`ErrorKind::Invalid`] otherwise.
+    /// Merges two open shards, the second beginning where the first ends. [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) otherwise.
     pub async fn merge_shards(&self, stream: &StreamName, shard: ShardId, adjacent: ShardId) -> Result<()> {
         let request = v1::MergeShardsRequest {
             stream: stream.to_string(),
@@ -143,7 +143,7 @@ impl Control {
             .map(drop)
     }
 
-    /// Splits and merges until `shard_count` open shards share the hash space equally. [`ErrorKind::Invalid`] if there are
+    /// Splits and merges until `shard_count` open shards share the hash space equally. [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if there are
     /// that many already.
     pub async fn scale_stream(&self, stream: &StreamName, shard_count: u32) -> Result<Scaled> {
         let request = v1::ScaleStreamRequest { stream: stream.to_string(), shard_count };
