@@ -58,7 +58,17 @@
 //!
 //! # Where leases live
 //!
-//! In the broker. For tests in memory ([`MemoryLeases`]).
+//! In the broker; for tests in memory ([`MemoryLeases`]). With the feature `aws` also in a DynamoDB table, laid out as the KCL
+//! lays it out, so that workers of the Java KCL and of this library can share an application.
+//!
+//! # Amazon Kinesis
+//!
+//! With the feature `aws`, `Worker::kinesis` reads from Amazon Kinesis, or whatever speaks its API: by polling, or pushed to a
+//! registered consumer (enhanced fan-out). Everything else is as above; the module `aws` has the settings and says what differs.
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `aws` | no | Amazon Kinesis and DynamoDB with the official SDK |
 //!
 //! # Runtime and dependencies
 //!

@@ -203,27 +203,7 @@ impl fmt::Display for SequenceNumber {
 impl FromStr for SequenceNumber {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::new(format!("not a sequence number: {text:?}"));
-        if text.is_empty() || text.len() > 60 || text.starts_with('0') {
-            return Err(bad());
-        }
-        let mut limbs = [0u64; 3];
-        for byte in text.bytes() {
-            if !byte.is_ascii_digit() {
-                return Err(bad());
-            }
-            let mut carry = u128::from(byte - b'0');
-            for limb in limbs.iter_mut().rev() {
-                let value = u128::from(*limb) * 10 + carry;
-                *limb = value as u64;
-                carry = value >> 64;
-            }
-            if carry != 0 {
-                return Err(bad());
-            }
-        }
-        let lo = (u128::from(limbs[1]) << 64) | u128::from(limbs[2]);
-        Self::from_bits(limbs[0], lo).ok_or_else(bad)
+        text.parse::<AnySequenceNumber>()?.try_into()
     }
 }
 
