@@ -173,8 +173,17 @@ async fn throttling_is_told_as_the_cause_or_fails_at_once() {
     fake.model().always = Some(Fault::ThrottleSome);
     let patient = config(aws(&fake)).record_deadline(Duration::from_millis(400)).unwrap();
     let producer = Producer::new(patient.return_failed()).await.unwrap();
-    let error = resolve(put_numbered(&producer, 1).await).await.remove(0).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Throttled, "{error:?}");
+    let mut tries = 0..20;
+    let error = loop {
+        assert!(tries.next().is_some(), "the deadline always fell into an attempt");
+        let error = resolve(put_numbered(&producer, 1).await).await.remove(0).unwrap_err();
+        assert!(error.attempts().iter().all(|attempt| attempt.kind == ErrorKind::Throttled), "{error:?}");
+        if error.kind() == ErrorKind::Throttled {
+            break error;
+        }
+        // an attempt was under way at the deadline: nobody knows what became of it
+        assert_eq!(error.kind(), ErrorKind::UnknownOutcome, "{error:?}");
+    };
     assert!(error.message().contains("within its deadline"), "{error:?}");
     assert!(error.message().contains("Rate exceeded for shard"), "the expiry hides its cause: {error:?}");
     assert!(error.attempts_made() > 2 && error.attempts().len() > 2, "{error:?}");
