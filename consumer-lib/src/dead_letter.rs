@@ -107,8 +107,7 @@ impl Inner {
             frame,
             stream_incarnation: list.incarnation.get(),
         };
-        let mut client = self.channel.data();
-        let mut answers = client.append(tokio_stream::once(request)).await?.into_inner();
+        let mut answers = self.channel.append(tokio_stream::once(request)).await?;
         let broken =
             || WireError::new(WireKind::UnknownOutcome, "the broker ended the call without an answer");
         let answer = answers.message().await?.ok_or_else(broken)?;

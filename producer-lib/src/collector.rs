@@ -51,6 +51,14 @@ impl LingerQueue {
     }
 }
 
+/// Waits until a moment. One that has come costs no timer, which would take up to a millisecond, only a turn of the others.
+async fn wait_until(moment: Instant) {
+    if moment <= Instant::now() {
+        return tokio::task::yield_now().await;
+    }
+    sleep_until(moment).await;
+}
+
 /// Runs until the producer ends it.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let linger = shared.config.linger;
@@ -59,7 +67,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         let due = shared.linger.oldest().map(|since| since + linger);
         tokio::select! {
-            () = sleep_until(due.map_or(next_sweep, |due| due.min(next_sweep))) => {}
+            () = wait_until(due.map_or(next_sweep, |due| due.min(next_sweep))) => {}
             () = shared.linger.begun.notified(), if due.is_none() => continue,
         }
         let now = Instant::now();
@@ -76,5 +84,19 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 shared.streams.lanes().iter().for_each(|lane| lane.expire(now));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_that_has_come_is_not_waited_for_and_one_to_come_is() {
+        let began = Instant::now();
+        wait_until(began).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        wait_until(began + Duration::from_millis(7)).await;
+        assert!(began.elapsed() >= Duration::from_millis(7));
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Generated messages and services ([`v1`]), their conversion to and from the nouns of `tidemill-types` ([`convert`]),
 //! the one table between what went wrong and a gRPC status ([`Error`], [`ErrorKind`]), the channel that both client
-//! libraries share ([`client`]), and the aggregated records of the Kinesis Producer Library ([`aggregate`]). No engine,
+//! libraries share ([`client`]), messages with records that are not copied ([`bulk`]), and the aggregated records of the Kinesis Producer Library ([`aggregate`]). No engine,
 //! no storage, no policy of a library lives here.
 
 pub mod aggregate;
+pub mod bulk;
 pub mod client;
 pub mod convert;
 mod status;

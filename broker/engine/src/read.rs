@@ -10,7 +10,7 @@ use crate::append::counted_bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::ShardHandle;
 use crate::stream::{Stream, StreamCore};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use tidemill_storage::Chunk;
 use tidemill_types::{Frame, Position, SequenceIndex, SequenceNumber, Shard, ShardId, TimestampMs};
@@ -23,6 +23,8 @@ const STEP_BYTES_MAX: usize = 1 << 20;
 pub struct FramePage {
     /// Whole frames, decrypted; the first may begin before `from`.
     pub frames: Vec<Frame>,
+    /// The bytes of the frames one behind the other; shared with the log, unless it lies encrypted.
+    pub bytes: Bytes,
     /// For each frame, whether it lies encrypted.
     pub encrypted: Vec<bool>,
     /// Where the page begins: what was asked for, or later where older records are no longer kept.
@@ -210,16 +212,16 @@ pub(crate) fn frame_page(
             open_frames(core, chunk)?
         }
     };
-    let Opened { frames, encrypted, next } = opened;
+    let Opened { frames, bytes, encrypted, next } = opened;
     let last = frames.last().map(|frame| frame.header());
     let ending = ending(core, handle, next, last.map(|header| header.arrival));
     let first = frames.first().map_or(from, |frame| frame.header().first.max(from));
     let records: u64 = frames.iter().map(|frame| u64::from(frame.header().count)).sum();
-    let bytes: u64 = frames.iter().map(|frame| u64::from(frame.header().frame_bytes)).sum();
     handle.metrics().records_out.increment(records);
-    handle.metrics().bytes_out.increment(bytes);
+    handle.metrics().bytes_out.increment(bytes.len() as u64);
     Ok(FramePage {
         frames,
+        bytes,
         encrypted,
         from: first,
         next,
@@ -232,13 +234,14 @@ pub(crate) fn frame_page(
 /// The frames of a chunk, decrypted, and for each whether it had to be.
 struct Opened {
     frames: Vec<Frame>,
+    bytes: Bytes,
     encrypted: Vec<bool>,
     next: SequenceIndex,
 }
 
 impl Opened {
     fn none(next: SequenceIndex) -> Self {
-        Self { frames: Vec::new(), encrypted: Vec::new(), next }
+        Self { frames: Vec::new(), bytes: Bytes::new(), encrypted: Vec::new(), next }
     }
 }
 
@@ -252,12 +255,22 @@ fn open_frames(core: &StreamCore, chunk: Chunk) -> Result<Opened> {
             Err(error) if opened.frames.is_empty() => return Err(error),
             Err(_) => {
                 opened.next = first;
-                return Ok(opened);
+                break;
             }
         }
         opened.encrypted.push(sealed);
     }
+    opened.bytes = match opened.next == chunk.next && !opened.encrypted.contains(&true) {
+        true => chunk.bytes,
+        false => joined(&opened.frames),
+    };
     Ok(opened)
+}
+
+fn joined(frames: &[Frame]) -> Bytes {
+    let mut all = BytesMut::with_capacity(frames.iter().map(|frame| frame.bytes().len()).sum());
+    frames.iter().for_each(|frame| all.extend_from_slice(frame.bytes()));
+    all.freeze()
 }
 
 fn reading(core: &StreamCore, handle: &ShardHandle) -> String {

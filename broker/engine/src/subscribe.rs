@@ -19,6 +19,7 @@ use crate::shard::handle::ShardHandle;
 use crate::shard::large::INLINE_BYTES_MAX;
 use crate::shard::quota::Owed;
 use crate::stream::{Stream, StreamCore};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_types::{SequenceIndex, ShardId};
@@ -109,6 +110,7 @@ impl Subscription {
         let Ending { millis_behind, records_behind, .. } = ending(&self.core, &self.handle, self.next, None);
         FramePage {
             frames: Vec::new(),
+            bytes: Bytes::new(),
             encrypted: Vec::new(),
             from: self.next,
             next: self.next,

@@ -91,10 +91,13 @@ impl Access {
     /// The caller, and what it asks.
     pub(super) fn caller<T>(request: Request<T>) -> Result<(Caller, T), Status> {
         let (_, mut extensions, asked) = request.into_parts();
+        Ok((Self::caller_of(&mut extensions)?, asked))
+    }
+
+    /// The caller, as the gate has left it in a call.
+    pub(super) fn caller_of(extensions: &mut http::Extensions) -> Result<Caller, Status> {
         let caller = extensions.remove::<Caller>();
-        let caller =
-            caller.ok_or_else(|| Status::unauthenticated("the call did not come through the gate"))?;
-        Ok((caller, asked))
+        caller.ok_or_else(|| Status::unauthenticated("the call did not come through the gate"))
     }
 
     /// The caller's stream of that name, there or not, if it may do `action` to it.

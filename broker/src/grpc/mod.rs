@@ -18,7 +18,6 @@ use intake::IntakeRoom;
 use std::time::Duration;
 use tidemill_engine::{Engine, ErrorKind as Cause, Health};
 use tidemill_proto::v1::control_server::ControlServer;
-use tidemill_proto::v1::data_server::DataServer;
 use tidemill_proto::v1::lease_server::LeaseServer;
 use tidemill_proto::{Error, ErrorKind};
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
@@ -28,7 +27,6 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 type Control = ControlServer<control::ControlService>;
-type Data = DataServer<data::DataService>;
 type Lease = LeaseServer<lease::LeaseService>;
 
 /// After this long without records a subscription sends an empty answer, so that its reader knows it is alive.
@@ -44,14 +42,12 @@ pub(crate) async fn routes(
 ) -> (Router, HealthSwitch) {
     let access = Access::new(engine.clone(), gate.clone());
     let control = ControlServer::new(control::ControlService::new(access.clone()));
-    let data = DataServer::new(data::DataService::new(access.clone(), stopping.clone()))
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let data = data::DataService::new(access.clone(), stopping.clone());
     let lease = LeaseServer::new(lease::LeaseService::new(access.clone()))
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<Control>().await;
-    reporter.set_serving::<Data>().await;
+    reporter.set_service_status(data::NAME, ServingStatus::Serving).await;
     reporter.set_serving::<Lease>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -59,14 +55,13 @@ pub(crate) async fn routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(control)
-        .add_service(data)
         .add_service(lease)
         .add_service(health)
         .add_service(reflection().build_v1().expect("the descriptors were compiled with this program"))
         .add_service(reflection().build_v1alpha().expect("the descriptors were compiled with this program"));
     let room = IntakeRoom::default();
     let watch = move |call: Request| std::future::ready(room.watch(call));
-    let routes = routes.prepare().into_axum_router().layer(middleware::map_request(watch));
+    let routes = routes.prepare().into_axum_router().merge(data.routes()).layer(middleware::map_request(watch));
     let routes = routes.layer(middleware::from_fn(deadline::keep));
     let guarded = routes.layer(middleware::from_fn_with_state(access, access::guard));
     (guarded, HealthSwitch { reporter })
@@ -81,10 +76,9 @@ pub(crate) struct HealthSwitch {
 impl HealthSwitch {
     /// Tells watchers when storage refuses writes for good. Reads go on, so only the data service is not serving.
     pub(crate) async fn follow(self, engine: Engine, stopping: CancellationToken) {
-        use tonic::server::NamedService;
         while tokio::time::timeout(HEALTH_EVERY, stopping.cancelled()).await.is_err() {
             if matches!(engine.health(), Health::Poisoned(_)) {
-                self.reporter.set_service_status(Data::NAME, ServingStatus::NotServing).await;
+                self.reporter.set_service_status(data::NAME, ServingStatus::NotServing).await;
                 return;
             }
         }
@@ -93,7 +87,7 @@ impl HealthSwitch {
     /// Tells watchers that the broker goes, and ends their watching.
     pub(crate) async fn not_serving(mut self) {
         use tonic::server::NamedService;
-        for service in ["", Control::NAME, Data::NAME, Lease::NAME] {
+        for service in ["", Control::NAME, data::NAME, Lease::NAME] {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
             self.reporter.clear_service_status(service).await;
         }

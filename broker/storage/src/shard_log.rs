@@ -10,6 +10,7 @@ use crate::producers::Seen;
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex, damaged};
 use crate::shared::Shared;
 use crate::{Appended, LogId, Marks};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
@@ -22,8 +23,16 @@ pub(crate) const TRIM_RACES_MAX: u32 = 16;
 pub struct Chunk {
     /// The frames; the first may begin before the index asked for.
     pub frames: Vec<Frame>,
+    /// The bytes of the frames, as they lie one behind the other; shared with them, not copied.
+    pub bytes: Bytes,
     /// The index to go on from.
     pub next: SequenceIndex,
+}
+
+impl Chunk {
+    fn none(next: SequenceIndex) -> Self {
+        Self { frames: Vec::new(), bytes: Bytes::new(), next }
+    }
 }
 
 type Watcher = Arc<dyn Fn(SequenceIndex) + Send + Sync>;
@@ -148,7 +157,7 @@ impl ShardLog {
                 from = from.max(state.marks.horizon());
                 match segment_of(&state, from) {
                     Some(at) => (self.target(&state, at, |index| index.seek(from)), state.marks.durable()),
-                    None => return Ok(Chunk { frames: Vec::new(), next: from.max(state.marks.durable()) }),
+                    None => return Ok(Chunk::none(from.max(state.marks.durable()))),
                 }
             };
             let stretch = self.refine(target, |index| index.seek(from))?;
@@ -285,22 +294,25 @@ impl ShardLog {
         max_bytes: usize,
     ) -> Result<Chunk> {
         let bytes = self.bytes_of(stretch)?;
-        let (mut at, mut taken) = (0, 0);
-        let mut chunk = Chunk { frames: Vec::new(), next: from };
+        let mut at = 0;
+        let mut taken = 0..0;
+        let mut chunk = Chunk::none(from);
         let mut expected = None;
         while at < bytes.len() && chunk.next < durable {
             let header = self.header_at(stretch, &bytes, at, expected)?;
             expected = Some(header.next());
             let length = header.frame_bytes as usize;
             if header.last() >= from && header.kind == FrameKind::Records {
-                if taken > 0 && taken + length > max_bytes {
+                if taken.is_empty() {
+                    taken = at..at;
+                } else if taken.end != at || taken.len() + length > max_bytes {
                     break;
                 }
                 let frame = Frame::decode(&bytes.slice(at..));
                 chunk
                     .frames
                     .push(frame.map_err(|e| damaged(stretch.segment, stretch.offset + at as u64, &e))?);
-                taken += length;
+                taken.end += length;
             }
             chunk.next = chunk.next.max(header.next());
             at += length;
@@ -308,6 +320,7 @@ impl ShardLog {
         if at >= bytes.len() {
             chunk.next = chunk.next.max(stretch.behind);
         }
+        chunk.bytes = bytes.slice(taken);
         Ok(chunk)
     }
 
@@ -333,7 +346,7 @@ impl ShardLog {
         header.log == self.inner.id.get() && expected.is_none_or(|expected| header.first.follows(expected))
     }
 
-    pub(crate) fn bytes_of(&self, stretch: &Stretch) -> Result<bytes::Bytes> {
+    pub(crate) fn bytes_of(&self, stretch: &Stretch) -> Result<Bytes> {
         let length = usize::try_from(stretch.end - stretch.offset).expect("segments fit in memory maps");
         self.shared.open_segments.get(stretch.segment)?.bytes(stretch.offset, length)
     }

@@ -125,9 +125,8 @@ impl Pump {
     async fn call(&mut self) -> Result<CallEnd, Error> {
         let silent =
             |what: Duration| Error::new(ErrorKind::UnknownOutcome, format!("nothing came for {what:?}"));
-        let mut client = self.connection.data();
-        let opened = timeout(OPEN_DEADLINE, client.read(self.request()?)).await;
-        let mut answers = opened.map_err(|_| silent(OPEN_DEADLINE))??.into_inner();
+        let opened = timeout(OPEN_DEADLINE, self.connection.read(self.request()?)).await;
+        let mut answers = opened.map_err(|_| silent(OPEN_DEADLINE))??;
         loop {
             let answer = timeout(SILENCE_MAX, answers.message()).await.map_err(|_| silent(SILENCE_MAX))??;
             let Some(answer) = answer else {

@@ -80,11 +80,14 @@ impl Channel {
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
     }
-    /// The calls that carry records.
+    /// The calls that carry records, by tonic's own codec. [`Channel::append`] and [`Channel::read`] do the same and copy less.
     pub fn data(&self) -> DataClient<Carrier> {
         DataClient::with_interceptor(self.transport.clone(), self.prove.clone())
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+    }
+    pub(super) fn carrier(&self) -> Carrier {
+        InterceptedService::new(self.transport.clone(), self.prove.clone())
     }
     /// The calls on leases.
     pub fn lease(&self) -> LeaseClient<Carrier> {

@@ -7,6 +7,7 @@ mod apps;
 mod call;
 mod channel;
 mod control;
+mod data;
 mod endpoint;
 mod retry;
 

@@ -16,6 +16,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tidemill_engine::{Appended, PendingAppend, Stream};
+use tidemill_proto::bulk::Incoming;
 use tidemill_proto::v1::append_response::Outcome;
 use tidemill_proto::v1::{self, AppendRequest, AppendResponse};
 use tidemill_proto::{Error, ErrorKind};
@@ -23,7 +24,7 @@ use tidemill_types::{Frame, ShardId, ShardMapVersion};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 /// Bytes of unanswered batches of one call.
 const ROOM_BYTES: usize = 32 << 20;
@@ -51,7 +52,7 @@ struct Waiting {
 pub(super) async fn serve(
     access: Access,
     caller: Caller,
-    requests: Streaming<AppendRequest>,
+    requests: Incoming<AppendRequest>,
     answers: mpsc::Sender<Result<AppendResponse, Status>>,
     stopping: CancellationToken,
 ) {
@@ -81,7 +82,7 @@ struct Intake {
 impl Intake {
     async fn run(
         mut self,
-        mut requests: Streaming<AppendRequest>,
+        mut requests: Incoming<AppendRequest>,
         accepted: mpsc::Sender<(Lane, Waiting)>,
         stopping: CancellationToken,
     ) -> Result<(), Status> {

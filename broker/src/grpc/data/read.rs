@@ -6,13 +6,12 @@
 use super::super::access::{Access, Caller, PERMITTED_FOR};
 use super::super::{HEARTBEAT, credentials_changed, going_away, told};
 use super::pages::Pages;
-use bytes::{Bytes, BytesMut};
 use tidemill_engine::{FramePage, Stream};
 use tidemill_proto::convert::required;
 use tidemill_proto::v1::{ReadRequest, ReadResponse};
 use tidemill_proto::{Error, Result};
 use tidemill_types::limits::FRAME_BYTES_MAX;
-use tidemill_types::{Frame, Position, SequenceIndex, Shard, ShardId};
+use tidemill_types::{Position, SequenceIndex, Shard, ShardId};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -130,25 +129,12 @@ impl Reader {
 fn to_wire(page: FramePage) -> ReadResponse {
     ReadResponse {
         shard: None,
-        frames: joined(&page.frames),
+        frames: page.bytes,
         from_index: page.from.get(),
         next_index: page.next.get(),
         millis_behind: page.millis_behind,
         end_of_shard: page.end.is_some(),
         children: page.end.unwrap_or_default().iter().map(Into::into).collect(),
         records_behind: page.records_behind,
-    }
-}
-
-/// Frames one behind the other; a single one is not copied.
-fn joined(frames: &[Frame]) -> Bytes {
-    match frames {
-        [] => Bytes::new(),
-        [frame] => frame.bytes().clone(),
-        frames => {
-            let mut all = BytesMut::with_capacity(frames.iter().map(|frame| frame.bytes().len()).sum());
-            frames.iter().for_each(|frame| all.extend_from_slice(frame.bytes()));
-            all.freeze()
-        }
     }
 }

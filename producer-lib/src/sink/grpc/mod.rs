@@ -2,6 +2,8 @@
 
 pub(crate) mod session;
 
+use std::pin::Pin;
+use tidemill_proto::bulk::Incoming;
 use tidemill_proto::client::{Channel, Endpoint};
 use tidemill_proto::convert::required;
 use tidemill_proto::{Error, ErrorKind, Result, v1};
@@ -10,7 +12,6 @@ use tidemill_types::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 /// Batches handed over and not yet taken by the transport; each is at most a frame.
 const REQUESTS_QUEUED_MAX: usize = 4;
@@ -50,22 +51,17 @@ pub(crate) struct Answers(Call);
 
 enum Call {
     Opening(Opening),
-    Open(Box<Streaming<v1::AppendResponse>>),
+    Open(Box<Incoming<v1::AppendResponse>>),
 }
 
-type Opening = std::pin::Pin<
-    Box<
-        dyn Future<
-                Output = std::result::Result<tonic::Response<Streaming<v1::AppendResponse>>, tonic::Status>,
-            > + Send,
-    >,
->;
+type Opening =
+    Pin<Box<dyn Future<Output = std::result::Result<Incoming<v1::AppendResponse>, tonic::Status>> + Send>>;
 
 /// Connects and begins an append call.
 pub(crate) async fn open(endpoint: &Endpoint) -> Result<(Requests, Answers)> {
-    let mut client = Channel::connect(endpoint).await?.data();
+    let channel = Channel::connect(endpoint).await?;
     let (requests, queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
-    let opening = Box::pin(async move { client.append(ReceiverStream::new(queued)).await });
+    let opening = Box::pin(async move { channel.append(ReceiverStream::new(queued)).await });
     Ok((Requests(requests), Answers(Call::Opening(opening))))
 }
 
@@ -97,7 +93,7 @@ impl Answers {
     pub(crate) async fn next(&mut self) -> Result<Answer> {
         loop {
             match &mut self.0 {
-                Call::Opening(opening) => self.0 = Call::Open(Box::new(opening.await?.into_inner())),
+                Call::Opening(opening) => self.0 = Call::Open(Box::new(opening.await?)),
                 Call::Open(answers) => {
                     let Some(answer) = answers.message().await? else {
                         return Err(Error::new(ErrorKind::UnknownOutcome, "the broker ended the call"));
