@@ -28,8 +28,8 @@ pub(super) fn measure(site: &Site, findings: &mut Findings) {
         let watched = watch(&site.device, || site.load_told(&load, &site.device));
         let (figure, used) = match watched {
             Ok(watched) => {
-                let told = watched.done;
-                (Ok(told.delivered.unwrap_or(told.figure)), Some(watched.cores))
+                let (used, told) = (watched.peak_cores(), watched.done);
+                (Ok(told.delivered.unwrap_or(told.figure)), Some(used))
             }
             Err(error) => (Err(error), None),
         };

@@ -40,7 +40,9 @@ pub(super) fn single_checks(findings: &Findings) -> Vec<Check> {
 }
 
 pub(super) fn steady(site: &Site, findings: &mut Findings) {
+    // who asks for latency does not wait for company
     let load = Load::new("latency", "grpc")
+        .with("--linger-ms", 0)
         .with("--rate", RATE)
         .with("--shards", SHARDS)
         .with("--connections", GRPC_CONNECTIONS);

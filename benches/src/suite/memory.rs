@@ -18,7 +18,7 @@ pub(super) fn soak(site: &Site, seconds: u64, findings: &mut Findings) {
     match watched {
         Ok(watched) => {
             findings.found(MEMORY, "MiB", Ok(watched.peak_mib()));
-            findings.memory = watched.memory;
+            findings.memory = watched.memory();
         }
         Err(error) => findings.found(MEMORY, "MiB", Err(error)),
     }

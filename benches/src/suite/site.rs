@@ -6,6 +6,9 @@ use crate::memory::Ballast;
 use crate::process::Server;
 use crate::window::Window;
 use anyhow::{Context, Result};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -34,7 +37,7 @@ impl Site {
     pub(super) fn prepare(directory: &crate::Directory, seconds: u64) -> Result<Self> {
         let dir = directory.make()?;
         let settings = dir.path().join("signed.toml");
-        std::fs::write(&settings, credentials()).context("cannot write the settings of a broker")?;
+        write_secret(&settings, &credentials()).context("cannot write the settings of a broker")?;
         Ok(Self {
             runtime: tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
             pace: Pace { warmup_seconds: WARMUP_SECONDS, seconds },
@@ -89,6 +92,12 @@ impl Drop for Data {
         // the directory of the run takes what is left
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Others may not read it, or the broker warns.
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// Settings of a broker that knows one caller, who may do everything.
