@@ -2,7 +2,7 @@
 
 use super::check::{Check, ratio};
 use super::findings::Findings;
-use super::load::Load;
+use super::load::{Load, Pace};
 use super::site::{FreshBroker, Site};
 use super::throughput::{GRPC_CONNECTIONS, SHARDS};
 use super::watch::watch;
@@ -34,6 +34,8 @@ const MEMORY_MIB_MAX: f64 = 400.0;
 const IDLE_SHARD_KIB_MAX: f64 = 8.0;
 const IDLE_CPU_PERCENT_MAX: f64 = 1.0;
 
+/// Long enough for every shard to have been written to, and so to have its files.
+const FIRST_WRITES_SECONDS: u64 = 5;
 const IDLE_SHARDS: u32 = 1_000;
 const IDLE_CONNECTIONS: usize = 10;
 /// Until what was begun by making a stream has ended.
@@ -42,24 +44,25 @@ const SETTLING: Duration = Duration::from_secs(3);
 const IDLE_TIME: Duration = Duration::from_secs(20);
 
 pub(super) fn active(site: &Site, findings: &mut Findings) {
-    let load =
-        |shards| Load::new("shards", "bare").with("--shards", shards).with("--connections", GRPC_CONNECTIONS);
-    findings.took(FEW_ACTIVE, site.load(&load(SHARDS), &site.device));
-    let watched = site
-        .fresh_broker("active")
-        .and_then(|broker| watch(&broker.server, || site.load(&load(u64::from(MANY)), &broker.server)));
-    match watched {
+    let broker = match site.fresh_broker("active") {
+        Ok(broker) => broker,
+        Err(error) => return findings.took(MANY_ACTIVE, Err(error)),
+    };
+    let scattered = |shards| {
+        let load = Load::new("shards", "bare").with("--shards", shards);
+        site.warm()?;
+        let pace = Pace { warmup_seconds: FIRST_WRITES_SECONDS, ..site.pace };
+        Ok(load.with("--connections", GRPC_CONNECTIONS).run(&broker.server, pace)?.figure)
+    };
+    findings.took(FEW_ACTIVE, scattered(SHARDS));
+    match watch(&broker.server, || scattered(u64::from(MANY))) {
         Ok(watched) => {
             findings.found(MEMORY, "MiB", Ok(watched.peak_mib()));
             findings.found(DESCRIPTORS, "", Ok(watched.peak_descriptors()));
             findings.found(MAPS, "", Ok(watched.peak_maps()));
             findings.took(MANY_ACTIVE, Ok(watched.done));
         }
-        Err(error) => {
-            let reason = format!("{error:#}");
-            findings.found(MEMORY, "MiB", Err(error));
-            findings.took(MANY_ACTIVE, Err(anyhow::Error::msg(reason)));
-        }
+        Err(error) => findings.took(MANY_ACTIVE, Err(error)),
     }
 }
 
