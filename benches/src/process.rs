@@ -1,11 +1,13 @@
 //! Other programs of a run: the broker, its load generator, the bare server. None outlives the run.
 
+use crate::vitals::Vitals;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -15,10 +17,15 @@ pub(crate) fn program_folder() -> Result<PathBuf> {
     Ok(program.parent().context("a program lies in a folder")?.to_owned())
 }
 
-/// The program `tidemill`, built beside this one.
+/// The program `tidemill`.
 pub(crate) fn tidemill() -> Result<PathBuf> {
-    let path = program_folder()?.join("tidemill");
-    ensure!(path.is_file(), "{} is missing; build it first: cargo build --release", path.display());
+    beside("tidemill")
+}
+
+/// A program that was built beside this one.
+pub(crate) fn beside(name: &str) -> Result<PathBuf> {
+    let path = program_folder()?.join(name);
+    ensure!(path.is_file(), "{} is missing; build it first, see CONTRIBUTING.md", path.display());
     Ok(path)
 }
 
@@ -28,18 +35,21 @@ pub(crate) struct Server {
     /// Servers of ours end with it.
     _stdin: Option<ChildStdin>,
     pub(crate) endpoint: String,
+    /// From its start until it told.
+    pub(crate) ready_in: Duration,
 }
 
 impl Server {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let shown = format!("{command:?}");
+        let (shown, began) = (format!("{command:?}"), Instant::now());
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {shown}"))?;
         let stdout = child.stdout.take().context("its output is a pipe")?;
-        let mut server = Self { _stdin: child.stdin.take(), child, endpoint: String::new() };
+        let stdin = child.stdin.take();
+        let mut server = Self { _stdin: stdin, child, endpoint: String::new(), ready_in: Duration::ZERO };
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             let mut lines = BufReader::new(stdout);
@@ -52,6 +62,7 @@ impl Server {
         });
         let line =
             told.recv_timeout(START_DEADLINE).with_context(|| format!("{shown} does not get ready"))?;
+        server.ready_in = began.elapsed();
         match line.trim().rsplit_once(" on ") {
             Some((_, endpoint)) => server.endpoint = endpoint.to_owned(),
             None => bail!("{shown} says {line:?} instead of where it listens"),
@@ -66,22 +77,29 @@ impl Server {
 
     /// A broker on a directory that acknowledges what is so durable.
     pub(crate) fn broker_with(data_dir: &Path, durability: &str) -> Result<Self> {
-        let mut command = Command::new(tidemill()?);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--durability", durability, "--log", "warn"]);
-        Self::start(command.arg("--data-dir").arg(data_dir))
+        Self::start(&mut serve(data_dir, durability)?)
     }
 
-    /// The bare gRPC server.
-    pub(crate) fn peer() -> Result<Self> {
-        Self::start(Command::new(std::env::current_exe()?).arg("peer"))
+    /// A broker that verifies signatures, every acknowledgement on the device; whose, says a file of settings.
+    pub(crate) fn broker_with_settings(data_dir: &Path, settings: &Path) -> Result<Self> {
+        Self::start(serve(data_dir, "device")?.arg("--config").arg(settings))
     }
 
-    /// Memory in use now that is not of files, in MiB.
-    pub(crate) fn anonymous_mib(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib >> 10)
+    /// A bare server, of this program.
+    pub(crate) fn peer(which: &str) -> Result<Self> {
+        Self::start(Command::new(std::env::current_exe()?).args(["peer", which]))
     }
+
+    pub(crate) fn vitals(&self) -> Vitals {
+        Vitals::of(self.child.id())
+    }
+}
+
+fn serve(data_dir: &Path, durability: &str) -> Result<Command> {
+    let mut command = Command::new(tidemill()?);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--durability", durability, "--log", "warn"]);
+    command.arg("--data-dir").arg(data_dir);
+    Ok(command)
 }
 
 impl Drop for Server {

@@ -5,7 +5,18 @@ use std::fmt::Write;
 
 /// One line per series: medians, and the spread of the throughput.
 pub(crate) fn table(all: &[Series]) -> String {
-    let head = ["workload", "target", "records/s", "MB/s", "± %", "p50 ms", "p99 ms", "errors"];
+    let head = [
+        "workload",
+        "target",
+        "records/s",
+        "MB/s",
+        "± %",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "errors",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     for series in all {
         rows.push([
@@ -16,6 +27,8 @@ pub(crate) fn table(all: &[Series]) -> String {
             format!("{:.0}", series.spread_percent()),
             format!("{:.3}", series.median(|run| run.p50_ms)),
             format!("{:.3}", series.median(|run| run.p99_ms)),
+            format!("{:.3}", series.median(|run| run.p999_ms)),
+            format!("{:.3}", series.median(|run| run.max_ms)),
             series.errors().to_string(),
         ]);
     }

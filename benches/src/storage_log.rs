@@ -4,7 +4,7 @@
 //! the clock starts, so that what is measured is storage.
 
 use crate::figure::{Figure, series};
-use crate::raw_disk::{self, Blocks, noise, size};
+use crate::limits::raw_disk::{self, Blocks, noise, size};
 use crate::report;
 use crate::window::{Meter, Window};
 use anyhow::{Context, Result};

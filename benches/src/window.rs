@@ -77,6 +77,8 @@ impl Meter {
             mb_per_s: self.bytes as f64 / 1e6 / seconds,
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
+            p999_ms: ms(0.999),
+            max_ms: self.latency_ns.max() as f64 / 1e6,
             errors: self.errors,
         }
     }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_proto::client::Endpoint;
 use tidemill_types::ProducerId;
+#[cfg(feature = "discard")]
+use tidemill_types::limits::SHARDS_PER_STREAM_MAX;
 use tidemill_types::limits::{FRAME_RECORDS_MAX, PRODUCER_BATCHES_IN_FLIGHT_MAX};
 
 const MIB: usize = 1024 * 1024;
@@ -26,6 +28,9 @@ pub(crate) enum Target {
     Tidemill(Endpoint),
     #[cfg(feature = "aws")]
     Aws(Box<Aws>),
+    /// Nobody; streams have so many shards.
+    #[cfg(feature = "discard")]
+    Discard(u32),
 }
 
 /// What of the order of puts is kept whatever fails.
@@ -71,6 +76,13 @@ impl Config {
             ..config
         }
     }
+    /// The defaults, with every stream there and of `shards` shards (1 to 10,000), and everything that is sent dropped and
+    /// answered as stored: to measure what the producer itself costs.
+    #[cfg(feature = "discard")]
+    pub fn discard(shards: u32) -> Result<Self> {
+        within("shards", u128::from(shards), 1, u128::from(SHARDS_PER_STREAM_MAX), "shards")?;
+        Ok(Self::with_defaults(Target::Discard(shards)))
+    }
     fn with_defaults(target: Target) -> Self {
         Self {
             target,
@@ -90,6 +102,8 @@ impl Config {
             Target::Tidemill(endpoint) => Ok(Self { target: Target::Tidemill(change(endpoint)?), ..self }),
             #[cfg(feature = "aws")]
             Target::Aws(_) => Err(Error::invalid("of Amazon, say this to `Aws`, not to `Config`")),
+            #[cfg(feature = "discard")]
+            Target::Discard(_) => Err(Error::invalid("there is no broker to say this to")),
         }
     }
     /// The authorities (PEM) to trust with `https://`, instead of those the system trusts. Of a Tidemill broker.
@@ -173,6 +187,8 @@ impl Config {
     pub(crate) fn terms(&self, limiter: Arc<Limiter>) -> Terms {
         let (packing, batch_bytes, batch_records) = match &self.target {
             Target::Tidemill(_) => (Packing::Frame, self.batch_bytes, FRAME_RECORDS_MAX),
+            #[cfg(feature = "discard")]
+            Target::Discard(_) => (Packing::Frame, self.batch_bytes, FRAME_RECORDS_MAX),
             #[cfg(feature = "aws")]
             Target::Aws(aws) => (Packing::Aggregate, aws.aggregation_bytes, aws.records_per_aggregate()),
         };
@@ -191,6 +207,8 @@ impl Config {
     pub(crate) fn manner(&self) -> Manner {
         let (policy, rate_percent) = match &self.target {
             Target::Tidemill(_) => (Policy::RECOGNISED, None),
+            #[cfg(feature = "discard")]
+            Target::Discard(_) => (Policy::RECOGNISED, None),
             #[cfg(feature = "aws")]
             Target::Aws(aws) => (aws.policy(), aws.rate_percent),
         };

@@ -98,6 +98,7 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `aws` | no | Amazon Kinesis with the official SDK (`Aws`, `Config::aws`) |
+//! | `discard` | no | `Config::discard`, which sends nothing: to measure what the producer itself costs |
 //!
 //! Nothing here needs a C compiler but aws-lc, the cryptography of rustls, with or without `aws`. Linux on x86-64 and
 //! aarch64, glibc and musl, are meant to work alike.

@@ -1,7 +1,7 @@
 //! Appending as fast as it goes: bare pipelined calls, and the producer library.
 
 use super::{Bench, RECORD_BYTES};
-use crate::raw_disk::noise;
+use crate::limits::raw_disk::noise;
 use crate::window::{Meter, Window};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -123,20 +123,20 @@ fn appended(answer: &AppendResponse) -> Result<u64> {
 }
 
 /// Records that go to all shards, and nothing on the way can compress.
-struct Load {
+pub(crate) struct Load {
     keys: Vec<PartitionKey>,
     noise: Bytes,
     turn: usize,
 }
 
 impl Load {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let keys = (0..KEYS).map(|_| PartitionKey::new(&format!("{:016x}", rand::random::<u64>())));
         let keys = keys.collect::<std::result::Result<_, _>>()?;
         Ok(Self { keys, noise: noise(NOISE_BYTES + RECORD_BYTES).into(), turn: 0 })
     }
 
-    fn next(&mut self) -> Result<Record> {
+    pub(crate) fn next(&mut self) -> Result<Record> {
         self.turn = self.turn.wrapping_add(1);
         let at = self.turn.wrapping_mul(61) % NOISE_BYTES;
         Ok(Record::new(self.keys[self.turn % KEYS].clone(), self.noise.slice(at..at + RECORD_BYTES))?)
@@ -157,7 +157,13 @@ pub(super) async fn library(bench: &Bench, stream: &StreamName, window: Window) 
 
 /// Fills a stream.
 pub(super) async fn fill(bench: &Bench, stream: &StreamName, records: u64) -> Result<()> {
-    let producer = Producer::new(Config::new(&bench.endpoint)?.connections(CONNECTIONS)?).await?;
+    let config = Config::new(&bench.endpoint)?.connections(CONNECTIONS)?;
+    fill_with(config, stream, records).await
+}
+
+/// Fills a stream by a producer of one's own.
+pub(crate) async fn fill_with(config: Config, stream: &StreamName, records: u64) -> Result<()> {
+    let producer = Producer::new(config).await?;
     let window = Window::after(Duration::ZERO, Duration::from_secs(3600));
     put(producer.clone(), stream.clone(), records, Meter::new(window)).await?;
     Ok(producer.close().await?)

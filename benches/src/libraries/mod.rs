@@ -10,7 +10,7 @@
 //! connections, batch size and batches in flight. Repetitions are interleaved, so that a change of the machine's mood meets
 //! all alike. Server and load are separate processes.
 
-mod append;
+pub(crate) mod append;
 mod read;
 
 use crate::figure::{Figure, Series, series};
@@ -26,7 +26,7 @@ use tidemill_types::limits::RETENTION_HOURS_DEFAULT;
 use tidemill_types::{Shard, StreamName};
 
 const WARMUP: Duration = Duration::from_secs(1);
-const RECORD_BYTES: usize = 1024;
+pub(crate) const RECORD_BYTES: usize = 1024;
 const SHARDS: u32 = 8;
 /// What is asked of the libraries.
 const RATIO_MIN: f64 = 0.7;
@@ -191,10 +191,7 @@ mod tests {
             workload: workload.to_owned(),
             target: target.to_owned(),
             records_per_s,
-            mb_per_s: 0.0,
-            p50_ms: 0.0,
-            p99_ms: 0.0,
-            errors: 0,
+            ..Figure::default()
         };
         let figures = [
             figure("a", "bare", 100.0),

@@ -78,9 +78,7 @@ impl Rate {
             target: target.to_owned(),
             records_per_s: per_s(self.records),
             mb_per_s: per_s(self.bytes) / 1e6,
-            p50_ms: 0.0,
-            p99_ms: 0.0,
-            errors: 0,
+            ..Figure::default()
         }
     }
 }

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "aws")]
 pub(crate) mod aws;
+#[cfg(feature = "discard")]
+mod discard;
 pub(crate) mod grpc;
 
 use crate::config::{Config, Target};
@@ -17,6 +19,9 @@ pub(crate) enum Sink {
     Grpc(Box<Broker>),
     #[cfg(feature = "aws")]
     Aws(Arc<aws::Service>),
+    /// Nothing; streams have so many shards.
+    #[cfg(feature = "discard")]
+    Discard(u32),
 }
 
 /// A Tidemill broker.
@@ -42,6 +47,8 @@ impl Sink {
             }
             #[cfg(feature = "aws")]
             Target::Aws(aws) => Self::Aws(Arc::new(aws::Service::connect(aws).await?)),
+            #[cfg(feature = "discard")]
+            Target::Discard(shards) => Self::Discard(*shards),
         })
     }
     pub(crate) async fn open(&self, stream: &StreamName) -> tidemill_proto::Result<Opened> {
@@ -49,6 +56,8 @@ impl Sink {
             Self::Grpc(_) => Ok(Opened { list: self.list_shards(stream).await?, record_bytes_max: None }),
             #[cfg(feature = "aws")]
             Self::Aws(service) => service.open(stream).await,
+            #[cfg(feature = "discard")]
+            Self::Discard(_) => Ok(Opened { list: self.list_shards(stream).await?, record_bytes_max: None }),
         }
     }
     /// The open shards.
@@ -57,6 +66,8 @@ impl Sink {
             Self::Grpc(broker) => broker.control.list_shards(stream).await,
             #[cfg(feature = "aws")]
             Self::Aws(service) => service.list_shards(stream).await,
+            #[cfg(feature = "discard")]
+            Self::Discard(shards) => discard::list_shards(*shards),
         }
     }
     /// Starts the tasks that send, one a connection.
@@ -72,6 +83,8 @@ impl Sink {
                 Self::Aws(service) => {
                     shared.spawn(aws::session::run(shared.clone(), service.clone(), connection, seed));
                 }
+                #[cfg(feature = "discard")]
+                Self::Discard(_) => shared.spawn(discard::run(shared.clone(), connection, seed)),
             }
         }
     }

@@ -4,7 +4,7 @@
 //! frame sizes are the broker's.
 
 use crate::figure::Figure;
-use crate::raw_disk::noise;
+use crate::limits::raw_disk::noise;
 use crate::window::{Meter, Window};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use tidemill_proto::client::{Channel, Endpoint};
 use tidemill_proto::v1::data_server::{Data, DataServer};
 use tidemill_proto::v1::{AppendRequest, AppendResponse, ReadRequest, ReadResponse};
 use tidemill_types::limits::GRPC_MESSAGE_BYTES_MAX;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,12 +24,12 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) const MESSAGE_BYTES: usize = 1 << 20;
 const ANSWERS_WAITING_MAX: usize = 2;
 
-struct Peer {
+struct Service {
     page: Bytes,
 }
 
 #[tonic::async_trait]
-impl Data for Peer {
+impl Data for Service {
     type AppendStream = ReceiverStream<Result<AppendResponse, Status>>;
     type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
 
@@ -64,19 +63,15 @@ pub(crate) fn serve() -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("ready on http://{}", listener.local_addr()?);
-        let service = DataServer::new(Peer { page: noise(MESSAGE_BYTES).into() })
+        let service = DataServer::new(Service { page: noise(MESSAGE_BYTES).into() })
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let ended = async {
-            // whatever ends it ends us
-            let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
-        };
         tonic::transport::Server::builder()
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .max_frame_size(256 << 10)
             .tcp_nodelay(true)
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), super::input_ended())
             .await
             .context("the bare server broke off")
     })
