@@ -194,7 +194,7 @@ async fn signatures_are_those_of_the_credentials() -> Result<()> {
     let broker = keyed_broker(&home).await?;
     let url = broker.url();
     let load = ["1", "produce", "--records", "500", "--batch-records", "50", "--endpoint", &url];
-    let key = ["--access-key-id", "test", "--secret-access-key", "secret"];
+    let key = ["--access-key-id", "test", "--secret-access-key", "secret", "--region", "us-east-1"];
     // the libraries and the native calls prove themselves with the same pair
     let results = measured(&[&SHORT[..], &load[..4], &load[6..], &key].concat()).await?;
     assert_eq!(names(&results), ["produce grpc", "produce bare", "produce kinesis"]);

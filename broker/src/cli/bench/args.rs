@@ -117,7 +117,7 @@ pub(in super::super) struct Args {
     /// Seconds to measure
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Measure this many records instead; `consume` reads so many in a pass
+    /// Measure this many records instead; `consume` first puts at least so many
     #[arg(long, conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     records: Option<u64>,
     /// Shards of the stream; `fanout` has one

@@ -5,9 +5,11 @@ use super::http::Http;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::borrow::Cow;
 use std::time::Duration;
 use tidemill_types::StreamName;
+use tidemill_types::limits::GET_RECORDS_MAX;
 use tokio::time::{Instant, sleep};
 
 /// A stream of many shards takes its time.
@@ -111,19 +113,26 @@ pub(super) async fn shards(http: &Http, stream: &StreamName) -> Result<Vec<Strin
 
 // not DescribeStreamSummary and ListShards, which came later: some services know only this
 async fn describe(http: &Http, stream: &StreamName, after: Option<&str>, shards: u32) -> Result<Description> {
-    let after = after.map_or_else(String::new, |id| format!(",\"ExclusiveStartShardId\":\"{id}\""));
-    let body = format!("{{\"StreamName\":\"{stream}\",\"Limit\":{shards}{after}}}");
-    let reply = http.must("DescribeStream", body).await?;
+    let mut body = json!({ "StreamName": stream.as_str(), "Limit": shards });
+    if let Some(after) = after {
+        body["ExclusiveStartShardId"] = after.into();
+    }
+    let reply = http.must("DescribeStream", body.to_string()).await?;
     Ok(parse::<DescribeReply>(&reply)?.stream_description)
 }
 
 /// An iterator at the beginning of a shard.
 pub(super) async fn beginning(http: &Http, stream: &StreamName, shard: &str) -> Result<String> {
-    let body = format!(
-        "{{\"StreamName\":\"{stream}\",\"ShardId\":\"{shard}\",\"ShardIteratorType\":\"TRIM_HORIZON\"}}"
-    );
-    let reply = http.must("GetShardIterator", body).await?;
+    let body = json!({
+        "StreamName": stream.as_str(), "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"
+    });
+    let reply = http.must("GetShardIterator", body.to_string()).await?;
     Ok(parse::<IteratorReply>(&reply)?.shard_iterator)
+}
+
+/// Asks for as much as there may be. The iterator is anything: that of one service ends with a line.
+pub(super) fn get_records_body(iterator: &str) -> String {
+    json!({ "ShardIterator": iterator, "Limit": GET_RECORDS_MAX }).to_string()
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
@@ -132,4 +141,17 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 
 pub(super) fn not_kinesis(error: serde_json::Error) -> Error {
     Error::because("the endpoint does not answer as Kinesis does", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_iterator_may_hold_anything() {
+        let body: serde_json::Value = serde_json::from_str(&get_records_body("a\n\"b")).unwrap();
+        assert_eq!(body["ShardIterator"], "a\n\"b");
+        let left_out: RecordsReply<'_> = serde_json::from_str(r#"{"Records":[{"Data":"YQ=="}]}"#).unwrap();
+        assert_eq!((left_out.records.len(), left_out.millis_behind_latest), (1, None));
+    }
 }

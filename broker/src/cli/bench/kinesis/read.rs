@@ -6,7 +6,6 @@ use super::api::{self, RecordsReply, not_kinesis};
 use super::http::{Http, Reply};
 use crate::error::Result;
 use tidemill_types::StreamName;
-use tidemill_types::limits::GET_RECORDS_MAX;
 use tokio::time::Instant;
 
 /// Reads its shards one after the other from their beginnings to their ends, again and again.
@@ -46,7 +45,7 @@ impl Reader {
         let mut records = 0;
         while pass == Pass::Whole || !meter.window().is_over() {
             let began = Instant::now();
-            let body = format!("{{\"ShardIterator\":\"{iterator}\",\"Limit\":{GET_RECORDS_MAX}}}");
+            let body = api::get_records_body(&iterator);
             let reply = match self.http.call("GetRecords", body.into()).await? {
                 Reply::Done(reply) => reply,
                 Reply::Refused(why) => {
