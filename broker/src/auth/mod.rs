@@ -28,6 +28,7 @@ pub(crate) use reload::follow;
 pub(crate) use resource_policy::check_policy;
 pub use secret::Secret;
 pub(crate) use sender::Sender;
+pub(crate) use sigv4::Signer;
 
 use crate::aws::{ApiError, Code};
 use arc_swap::{ArcSwap, ArcSwapOption};

@@ -202,6 +202,8 @@ mod tests {
             "tidemill bench",
             "tidemill bench produce consume --target grpc --durability os --record-bytes 100 --seconds 1 --json",
             "tidemill bench consume --target kinesis --endpoint http://127.0.0.1:1 --records 5 --connections 2",
+            "tidemill bench latency fanout --target bare --rate 1000 --readers 8 --shards 10000 --connections 256",
+            "tidemill bench single shards recovery idle --linger-ms 0 --batch-records 1 --region eu-west-1",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -237,7 +239,9 @@ mod tests {
             "tidemill bench fly",
             "tidemill bench --durability os --endpoint http://127.0.0.1:1",
             "tidemill bench --records 5 --seconds 1",
-            "tidemill bench --connections 17",
+            "tidemill bench --connections 257",
+            "tidemill bench --shards 10001",
+            "tidemill bench --access-key-id A",
         ] {
             assert!(refused(line), "{line}");
         }

@@ -29,7 +29,7 @@ pub(super) async fn run(args: Args, log: Option<String>) -> Result<()> {
 }
 
 /// Segments and connections need more open files than the usual soft limit of 1,024; the hard limit is ours to use.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
         return;

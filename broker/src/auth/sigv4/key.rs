@@ -28,7 +28,7 @@ impl SigningKeys {
         }
     }
 
-    #[cfg(test)]
+    /// The signature of `text`.
     pub(super) fn sign(&self, secret: &Secret, scope: &Scope, text: &str) -> [u8; 32] {
         self.key(secret, scope).chain_update(text).finalize().into_bytes().into()
     }

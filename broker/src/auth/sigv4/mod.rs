@@ -9,14 +9,17 @@
 //!
 //! Why: AWS clients sign every request. An unknown key costs the same work as a known one: a stand-in is signed with.
 //! What it does not do: bodies that are not hashed (`UNSIGNED-PAYLOAD`) or come in signed chunks (`STREAMING-…`).
+//! `sign` goes the same way in the other direction.
 
 mod canonical;
 mod claim;
 mod date;
 mod key;
+mod sign;
 
 pub(super) use claim::claimed_key_id;
 pub(super) use key::SigningKeys;
+pub(crate) use sign::Signer;
 
 use super::Refusal;
 use super::credentials::{Credential, Keyring};

@@ -14,12 +14,12 @@ use base64_simd::STANDARD;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use std::time::{Duration, SystemTime};
 
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub(super) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 /// A request as it is sent.
 #[derive(Debug, Clone, serde::Deserialize)]
-struct Sent {
-    name: String,
+pub(super) struct Sent {
+    pub(super) name: String,
     method: String,
     uri: String,
     headers: Vec<(String, String)>,
@@ -30,11 +30,11 @@ struct Sent {
 }
 
 impl Sent {
-    fn body(&self) -> Vec<u8> {
+    pub(super) fn body(&self) -> Vec<u8> {
         STANDARD.decode_to_vec(&self.body).unwrap()
     }
     /// As the listener gives it, unless HTTP cannot carry it.
-    fn parts(&self) -> Option<Parts> {
+    pub(super) fn parts(&self) -> Option<Parts> {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = Method::from_bytes(self.method.as_bytes()).ok()?;
         parts.uri = self.uri.parse::<Uri>().ok()?;
@@ -45,11 +45,11 @@ impl Sent {
     }
 }
 
-fn botocore() -> Vec<Sent> {
+pub(super) fn botocore() -> Vec<Sent> {
     serde_json::from_str(include_str!("vectors/botocore.json")).unwrap()
 }
 
-fn keyed_gate(token: &str) -> Gate {
+pub(super) fn keyed_gate(token: &str) -> Gate {
     let token = if token.is_empty() { String::new() } else { format!("session_token = '{token}'") };
     gate(&format!(
         "[[credentials]]\naccess_key_id = 'AKIDEXAMPLE'\nsecret_access_key = '{SECRET}'\nname = 'me'\n{token}"
