@@ -14,7 +14,7 @@ use super::plan::{Measured, Plan, Stage};
 use super::tasks::together;
 use crate::error::{Error, Result};
 use frames::{Fill, Frames};
-use read::Reader;
+use read::{Again, Reader};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_proto::client::{Channel, Endpoint};
@@ -28,6 +28,8 @@ const BATCHES_IN_FLIGHT: usize = 16;
 const SINGLES_IN_FLIGHT: usize = 256;
 /// Nothing of such a window counts.
 const NEVER: Duration = Duration::from_secs(86_400);
+/// Shards that are read at a time; each takes some 200 KB to count in.
+const READERS_MAX: usize = 256;
 /// A connection carries 1,024 calls at most.
 const READERS_PER_CONNECTION: usize = 512;
 
@@ -99,21 +101,13 @@ impl Client {
     pub(super) async fn consume(&self, stage: &Stage) -> Result<Meter> {
         let readers = self.readers(&stage.stream).await?;
         let course = stage.begin();
-        let mut tasks = JoinSet::new();
-        for reader in readers {
-            tasks.spawn(reader.run(Meter::new(Arc::clone(&course.window))));
-        }
-        together(tasks, Arc::clone(&course.window)).await
+        read_side_by_side(readers, Again::UntilOver, Arc::clone(&course.window)).await
     }
 
     /// Reads everything there is, once.
     pub(super) async fn read_all(&self, stream: &StreamName) -> Result<Meter> {
-        let window = Window::after(NEVER, NEVER, u64::MAX);
-        let mut tasks = JoinSet::new();
-        for reader in self.readers(stream).await? {
-            tasks.spawn(reader.run_once(Meter::new(Arc::clone(&window))));
-        }
-        together(tasks, window).await
+        let readers = self.readers(stream).await?;
+        read_side_by_side(readers, Again::Never, Window::after(NEVER, NEVER, u64::MAX)).await
     }
 
     async fn readers(&self, stream: &StreamName) -> Result<Vec<Reader>> {
@@ -218,4 +212,17 @@ impl Client {
         meter.add_errors(&put);
         Ok(meter)
     }
+}
+
+/// At most so many at a time.
+async fn read_side_by_side(readers: Vec<Reader>, again: Again, window: Arc<Window>) -> Result<Meter> {
+    let mut groups: Vec<Vec<Reader>> = (0..READERS_MAX.min(readers.len())).map(|_| Vec::new()).collect();
+    for (turn, reader) in readers.into_iter().enumerate() {
+        groups[turn % READERS_MAX].push(reader);
+    }
+    let mut tasks = JoinSet::new();
+    for group in groups {
+        tasks.spawn(read::in_turn(group, again, Meter::new(Arc::clone(&window))));
+    }
+    together(tasks, window).await
 }

@@ -24,24 +24,30 @@ enum Pass {
     UntilOver,
 }
 
-impl Reader {
-    /// From its beginning to its end, again and again; once at least.
-    pub(super) async fn run(self, mut meter: Meter) -> Result<Meter> {
-        let first = self.pass(&mut meter, Pass::Whole).await?;
-        meter.read_once(first);
-        while first > 0 && !meter.window().is_over() {
-            self.pass(&mut meter, Pass::UntilOver).await?;
+/// Whether shards are read again once they were read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    UntilOver,
+    Never,
+}
+
+/// Reads shards one after the other from their beginnings to their ends, once at least.
+pub(super) async fn in_turn(readers: Vec<Reader>, again: Again, mut meter: Meter) -> Result<Meter> {
+    let mut first = 0;
+    for reader in &readers {
+        let records = reader.pass(&mut meter, Pass::Whole).await?;
+        meter.read_once(records);
+        first += records;
+    }
+    while again == Again::UntilOver && first > 0 && !meter.window().is_over() {
+        for reader in &readers {
+            reader.pass(&mut meter, Pass::UntilOver).await?;
         }
-        Ok(meter)
     }
+    Ok(meter)
+}
 
-    /// Once, whatever the window says.
-    pub(super) async fn run_once(self, mut meter: Meter) -> Result<Meter> {
-        let first = self.pass(&mut meter, Pass::Whole).await?;
-        meter.read_once(first);
-        Ok(meter)
-    }
-
+impl Reader {
     /// One call; the number of records it brought.
     async fn pass(&self, meter: &mut Meter, pass: Pass) -> Result<u64> {
         let mut pages = self.open(Until::Tip).await?;
