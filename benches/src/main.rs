@@ -4,6 +4,7 @@
 //!  first      limits (raw disk, bare gRPC) and the broker in a process of its own, interleaved ─► table, RESULTS.md
 //!  storage    the log alone, without engine and wire, beside the raw disk                       ─► table
 //!  libraries  each library beside the bare call it stands on                                  ─► table, LIBRARIES.md
+//!  compare    Tidemill beside its peers                                                          ─► table, PEERS.md
 //!  peer       the bare gRPC server of the limits; `first` starts it
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! tests. A figure is reported, never asserted: it depends on the machine.
 
 mod bare_grpc;
+mod compare;
 mod figure;
 mod first;
 mod libraries;
@@ -44,6 +46,8 @@ enum Suite {
     First(first::Args),
     /// The consumer and the producer library, each beside the bare call it stands on
     Libraries(libraries::Args),
+    /// Tidemill beside its peers, which are installed and started for it
+    Compare(compare::Args),
     /// The log alone, beside the raw disk
     Storage(storage_log::Args),
     /// Serve the bare gRPC server until standard input ends
@@ -80,6 +84,7 @@ impl Directory {
 fn main() -> Result<()> {
     match Cli::parse().suite {
         Suite::First(args) => first::run(&args),
+        Suite::Compare(args) => compare::run(&args),
         Suite::Libraries(args) => libraries::run(&args),
         Suite::Storage(args) => storage_log::run(&args),
         Suite::Peer => bare_grpc::serve(),
