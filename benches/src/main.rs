@@ -1,11 +1,12 @@
 //! Benchmarks of Tidemill beside the limits of the machine, measured in one run so that they can be compared.
 //!
 //! ```text
-//!  first      limits (raw disk, bare gRPC) and the broker in a process of its own, interleaved ─► table, RESULTS.md
-//!  storage    the log alone, without engine and wire, beside the raw disk                       ─► table
-//!  libraries  each library beside the bare call it stands on                                  ─► table, LIBRARIES.md
-//!  compare    Tidemill beside its peers                                                          ─► table, PEERS.md
-//!  peer       the bare gRPC server of the limits; `first` starts it
+//!  first         limits (raw disk, bare gRPC) and the broker in a process of its own, interleaved ─► table, RESULTS.md
+//!  storage       the log alone, without engine and wire, beside the raw disk                       ─► table
+//!  libraries     each library beside the bare call it stands on                                  ─► table, LIBRARIES.md
+//!  compare       Tidemill beside its peers, installed and started for it                             ─► table, PEERS.md
+//!  instructions  this program under valgrind: instructions per record                         ─► table, INSTRUCTIONS.md
+//!  peer          the bare gRPC server of the limits; `first` starts it
 //! ```
 //!
 //! The load on the broker comes from `tidemill bench`, which is its own program with its own options. What is not here:
@@ -15,6 +16,7 @@ mod bare_grpc;
 mod compare;
 mod figure;
 mod first;
+mod instructions;
 mod libraries;
 mod machine;
 mod memory;
@@ -48,6 +50,8 @@ enum Suite {
     Libraries(libraries::Args),
     /// Tidemill beside its peers, which are installed and started for it
     Compare(compare::Args),
+    /// Instructions of the processor per record, counted by valgrind
+    Instructions(instructions::Args),
     /// The log alone, beside the raw disk
     Storage(storage_log::Args),
     /// Serve the bare gRPC server until standard input ends
@@ -85,6 +89,7 @@ fn main() -> Result<()> {
     match Cli::parse().suite {
         Suite::First(args) => first::run(&args),
         Suite::Compare(args) => compare::run(&args),
+        Suite::Instructions(args) => instructions::run(&args),
         Suite::Libraries(args) => libraries::run(&args),
         Suite::Storage(args) => storage_log::run(&args),
         Suite::Peer => bare_grpc::serve(),

@@ -149,9 +149,8 @@ impl Client {
                 BATCH => ("Nats-Batch-Commit: 1\r\n", format!(" {}", self.inbox)),
                 _ => ("", String::new()),
             };
-            let headers = format!(
-                "NATS/1.0\r\nNats-Batch-Id: {id}\r\nNats-Batch-Sequence: {number}\r\n{commit}\r\n"
-            );
+            let headers =
+                format!("NATS/1.0\r\nNats-Batch-Id: {id}\r\nNats-Batch-Sequence: {number}\r\n{commit}\r\n");
             let bytes = headers.len();
             let head = format!("HPUB records.{stream}{inbox} {bytes} {}\r\n", bytes + RECORD_BYTES);
             batch.extend_from_slice(head.as_bytes());
@@ -166,7 +165,7 @@ impl Client {
     async fn read(&mut self, stream: usize, held: usize, meter: &mut Meter) -> Result<()> {
         let name = format!("c{:016x}", rand::random::<u64>());
         let config = format!(
-            r#"{{"stream_name":"S{stream}","config":{{"name":"{name}","deliver_policy":"all","ack_policy":"none","replay_policy":"instant","mem_storage":true,"max_waiting":{FETCHES}}}}}"#
+            r#"{{"stream_name":"S{stream}","config":{{"name":"{name}","deliver_policy":"all","ack_policy":"none","replay_policy":"instant","mem_storage":true,"max_waiting":512}}}}"#
         );
         self.call(&format!("CONSUMER.CREATE.S{stream}.{name}"), &config).await?;
         let mut left = held;

@@ -60,8 +60,7 @@ fn how() -> String {
 }
 
 fn figures(comparison: &Comparison, all: &[Series]) -> String {
-    let head =
-        ["measured", "of", "records/s", "MB/s", "± %", "p50 ms", "p99 ms", "errors", "acknowledged is"];
+    let head = ["measured", "of: acknowledged is", "records/s", "MB/s", "± %", "p50 ms", "p99 ms", "errors"];
     let mut rows = vec![head.map(str::to_owned)];
     for measure in Measure::ALL {
         for peer in PEERS.iter().filter(|peer| peer.measures.contains(&measure)) {
@@ -83,16 +82,15 @@ fn figures(comparison: &Comparison, all: &[Series]) -> String {
     text
 }
 
-fn row(measure: Measure, peer: &Peer, series: &Series) -> [String; 9] {
+fn row(measure: Measure, peer: &Peer, series: &Series) -> [String; 8] {
     [
         measure.name().to_owned(),
-        peer.name.to_owned(),
+        format!("{}: {}", peer.name, peer.durability),
         format!("{:.0}", series.median(|run| run.records_per_s)),
         format!("{:.1}", series.median(|run| run.mb_per_s)),
         format!("{:.0}", series.spread_percent()),
         format!("{:.3}", series.median(|run| run.p50_ms)),
         format!("{:.3}", series.median(|run| run.p99_ms)),
         series.errors().to_string(),
-        peer.durability.to_owned(),
     ]
 }
