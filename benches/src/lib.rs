@@ -4,6 +4,8 @@
 //!  suite      limits, and the broker in a process of its own under every load, interleaved ─► RESULTS.md, plots/
 //!  storage    the log alone, without engine and wire, beside the raw disk                  ─► table
 //!  libraries  each library beside the bare call it stands on                               ─► table, LIBRARIES.md
+//!  compare    the broker beside its peers, installed and started for it                      ─► PEERS.md
+//!  instructions  this program under valgrind: instructions per record                         ─► INSTRUCTIONS.md
 //!  peer       the bare servers of the limits, gRPC and HTTP; `suite` starts them
 //! ```
 //!
@@ -11,7 +13,9 @@
 //! tests. A figure is reported and judged, never asserted: it depends on the machine. This is a library so that the two
 //! programs can differ in their allocator alone.
 
+mod compare;
 mod figure;
+mod instructions;
 mod libraries;
 mod limits;
 mod machine;
@@ -42,6 +46,10 @@ enum Command {
     Suite(suite::Args),
     /// The consumer and the producer library, each beside the bare call it stands on
     Libraries(libraries::Args),
+    /// Tidemill beside its peers, which are installed and started for it
+    Compare(compare::Args),
+    /// Instructions of the processor per record, counted by valgrind
+    Instructions(instructions::Args),
     /// The log alone, beside the raw disk
     Storage(storage_log::Args),
     /// Serve a bare server until standard input ends
@@ -86,6 +94,8 @@ impl Directory {
 pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Suite(args) => suite::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Libraries(args) => libraries::run(&args),
         Command::Storage(args) => storage_log::run(&args),
         Command::Peer { server } => limits::serve(server),

@@ -28,6 +28,8 @@ pub mod fuzz;
 mod http;
 mod iterator;
 mod listing;
+#[cfg(any(test, feature = "bench"))]
+pub mod measured;
 mod operation;
 mod policies;
 mod records;

@@ -61,7 +61,8 @@ pub(crate) async fn routes(
         .add_service(reflection().build_v1alpha().expect("the descriptors were compiled with this program"));
     let room = IntakeRoom::default();
     let watch = move |call: Request| std::future::ready(room.watch(call));
-    let routes = routes.prepare().into_axum_router().merge(data.routes()).layer(middleware::map_request(watch));
+    let routes =
+        routes.prepare().into_axum_router().merge(data.routes()).layer(middleware::map_request(watch));
     let routes = routes.layer(middleware::from_fn(deadline::keep));
     let guarded = routes.layer(middleware::from_fn_with_state(access, access::guard));
     (guarded, HealthSwitch { reporter })

@@ -95,7 +95,9 @@ impl<M: Message> Incoming<M> {
             let compressed = self.pieces.get_u8() != 0;
             let length = self.pieces.get_u32() as usize;
             if compressed {
-                return Err(Status::unimplemented("compressed messages are not taken: send them as they are"));
+                return Err(Status::unimplemented(
+                    "compressed messages are not taken: send them as they are",
+                ));
             }
             if length > self.message_bytes_max {
                 let most = self.message_bytes_max;

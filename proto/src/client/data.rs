@@ -52,7 +52,10 @@ impl Channel {
         match Status::from_header_map(&head.headers) {
             Some(status) if status.code() != Code::Ok => return Err(status),
             None if head.status != StatusCode::OK => {
-                return Err(Status::unknown(format!("not an answer of a broker: HTTP status {}", head.status)));
+                return Err(Status::unknown(format!(
+                    "not an answer of a broker: HTTP status {}",
+                    head.status
+                )));
             }
             _ => {}
         }
