@@ -54,28 +54,26 @@ impl Limiter {
     }
     /// Waits for room. Cancelling gives back what was gathered. Pair it with [`Limiter::release`].
     pub(crate) async fn take(&self, record: &Record) -> Result<()> {
-        match self.try_take(record) {
-            Err(error) if error.kind() == ErrorKind::Throttled => {
-                let slot = match &self.slots {
-                    Some(slots) => Some(slots.acquire().await.map_err(|_| closed())?),
-                    None => None,
-                };
-                let permits = Charge::of_record(record).permits();
-                self.room.acquire_many(permits).await.map_err(|_| closed())?.forget();
-                slot.into_iter().for_each(SemaphorePermit::forget);
-                Ok(())
-            }
-            other => other,
-        }
-    }
-    /// Takes room, or fails as [`ErrorKind::Throttled`] when there is none.
-    pub(crate) fn try_take(&self, record: &Record) -> Result<()> {
         let slot = match &self.slots {
-            Some(slots) => Some(slots.try_acquire().map_err(|refused| self.refusal(&refused))?),
+            Some(slots) => Some(slots.acquire().await.map_err(|_| closed())?),
             None => None,
         };
         let permits = Charge::of_record(record).permits();
-        self.room.try_acquire_many(permits).map_err(|refused| self.refusal(&refused))?.forget();
+        self.room.acquire_many(permits).await.map_err(|_| closed())?.forget();
+        slot.into_iter().for_each(SemaphorePermit::forget);
+        Ok(())
+    }
+    /// Takes room, or fails as [`ErrorKind::Throttled`] when there is none.
+    pub(crate) fn try_take(&self, record: &Record) -> Result<()> {
+        self.take_now(record).map_err(|refused| self.refusal(&refused))
+    }
+    /// Takes room if there is some. As [`Limiter::try_take`] for who waits otherwise, and needs no error.
+    pub(crate) fn has_taken(&self, record: &Record) -> bool {
+        self.take_now(record).is_ok()
+    }
+    fn take_now(&self, record: &Record) -> std::result::Result<(), TryAcquireError> {
+        let slot = self.slots.as_ref().map(Semaphore::try_acquire).transpose()?;
+        self.room.try_acquire_many(Charge::of_record(record).permits())?.forget();
         slot.into_iter().for_each(SemaphorePermit::forget);
         Ok(())
     }

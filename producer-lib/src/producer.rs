@@ -243,6 +243,10 @@ impl Shared {
         live: Option<Duration>,
     ) -> Result<Ticket> {
         self.check_open()?;
+        let at_once = |open: &Arc<Stream>| self.limiter.has_taken(record).then(|| self.push(open, record, live));
+        if let Some(put) = self.streams.with(stream, at_once).flatten() {
+            return put;
+        }
         let open = match self.streams.get(stream) {
             Some(open) => open,
             None => self.open(stream).await?,

@@ -22,7 +22,7 @@ use crate::ticket::{Completion, Ticket};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidemill_proto::ErrorKind;
 use tidemill_types::{HashKey, Record, Shard, ShardMap, StreamIncarnation, StreamName};
@@ -222,11 +222,12 @@ fn check(record: &Record, bytes_max: usize) -> Result<()> {
 /// The streams of a producer, opened when they are first used.
 #[derive(Default)]
 pub(crate) struct Streams {
-    state: RwLock<Known>,
+    /// Swapped whole: each put looks here.
+    known: ArcSwap<Known>,
     opening: tokio::sync::Mutex<()>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Known {
     open: HashMap<String, Arc<Stream>>,
     ended: Option<Error>,
@@ -234,10 +235,14 @@ struct Known {
 
 impl Streams {
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Stream>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).open.get(name).cloned()
+        self.with(name, Arc::clone)
+    }
+    /// Does something with a stream, if it is open.
+    pub(crate) fn with<T>(&self, name: &str, act: impl FnOnce(&Arc<Stream>) -> T) -> Option<T> {
+        self.known.load().open.get(name).map(act)
     }
     pub(crate) fn all(&self) -> Vec<Arc<Stream>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).open.values().cloned().collect()
+        self.known.load().open.values().cloned().collect()
     }
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
         self.all().iter().flat_map(|stream| stream.routes.load().lanes.clone()).collect()
@@ -253,28 +258,28 @@ impl Streams {
     }
     /// Fails everything, now and later.
     pub(crate) fn end(&self, error: &Error) {
-        let open = {
-            let mut known = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            known.ended.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut known.open)
-        };
-        open.values().for_each(|stream| stream.end(error));
+        let before = self.known.rcu(|known| Known {
+            open: HashMap::new(),
+            ended: Some(known.ended.as_ref().unwrap_or(error).clone()),
+        });
+        before.open.values().for_each(|stream| stream.end(error));
     }
-    fn add(&self, stream: Arc<Stream>) -> Result<()> {
-        let mut known = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match &known.ended {
-            Some(error) => Err(error.clone()),
-            None => {
-                known.open.insert(stream.name.to_string(), stream);
-                Ok(())
+    fn add(&self, stream: &Arc<Stream>) -> Result<()> {
+        let before = self.known.rcu(|known| {
+            let mut known = Known::clone(known);
+            if known.ended.is_none() {
+                known.open.insert(stream.name.to_string(), stream.clone());
             }
-        }
+            known
+        });
+        before.ended.clone().map_or(Ok(()), Err)
     }
     fn remove(&self, stream: &Arc<Stream>) {
-        let mut known = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if known.open.get(stream.name.as_str()).is_some_and(|found| Arc::ptr_eq(found, stream)) {
-            known.open.remove(stream.name.as_str());
-        }
+        self.known.rcu(|known| {
+            let mut known = Known::clone(known);
+            known.open.retain(|_, found| !Arc::ptr_eq(found, stream));
+            known
+        });
     }
 }
 
@@ -288,7 +293,7 @@ impl Shared {
         }
         let opened = self.sink.open(&name).await?;
         let stream = Stream::new(&name, opened, &self.maker);
-        self.streams.add(stream.clone())?;
+        self.streams.add(&stream)?;
         Ok(stream)
     }
 

@@ -22,7 +22,7 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// What all streams of a connection may send before they are read.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Large frames on the wire cost fewer headers and wake-ups.
-const FRAME_BYTES: u32 = 256 << 10;
+const FRAME_BYTES: u32 = 1 << 20;
 /// What one HTTP/2 stream may have waiting to be sent.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// Calls at a time on one HTTP/2 connection.

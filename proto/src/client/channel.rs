@@ -22,7 +22,7 @@ const KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(10);
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// The same for all calls of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-const HTTP2_FRAME_BYTES: u32 = 256 << 10;
+const HTTP2_FRAME_BYTES: u32 = 1 << 20;
 
 /// A connection to one broker, shared by its clones.
 #[derive(Debug, Clone)]
