@@ -14,7 +14,6 @@
 
 use crate::shard::{ShardInfo, ShardRef};
 use bytes::Bytes;
-use memchr::memmem;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_proto::aggregate::{self, UserRecords};
@@ -184,8 +183,8 @@ impl Batch {
             .collect();
         let bytes = frames.iter().map(|frame| frame.bytes().len()).sum();
         let last = frames.last()?.header();
-        // the magic is rare enough that one fast search spares looking at every record
-        let aggregated = frames.iter().any(|frame| memmem::find(frame.bytes(), &aggregate::MAGIC).is_some());
+        let mut records = frames.iter().flat_map(|frame| frame.records());
+        let aggregated = records.any(|record| record.data.starts_with(&aggregate::MAGIC));
         if aggregated {
             let shard = lens.at.shard();
             let stored = frames.iter().flat_map(|frame| stored_in(frame, created, shard, from));

@@ -243,7 +243,8 @@ impl Shared {
         live: Option<Duration>,
     ) -> Result<Ticket> {
         self.check_open()?;
-        let at_once = |open: &Arc<Stream>| self.limiter.has_taken(record).then(|| self.push(open, record, live));
+        let at_once =
+            |open: &Arc<Stream>| self.limiter.has_taken(record).then(|| self.push(open, record, live));
         if let Some(put) = self.streams.with(stream, at_once).flatten() {
             return put;
         }
