@@ -24,7 +24,7 @@ use tidemill_proto::client::{Backoff, Channel, Control, Endpoint};
 use tidemill_proto::convert::required;
 use tidemill_proto::{Error, ErrorKind, v1};
 use tidemill_types::{
-    AnySequenceNumber, Frame, Frames, Position, SequenceIndex, SequenceNumber, Shard, StreamName,
+    AnySequenceNumber, Frame, Frames, Position, SequenceIndex, SequenceNumber, Shard, StreamName, TimestampMs,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -154,11 +154,10 @@ impl Pump {
     }
 
     fn number_before(&self, index: SequenceIndex) -> Result<SequenceNumber, Error> {
-        let before = SequenceIndex::new(index.get().saturating_sub(1))?;
         let shard = self.shard.as_ref();
         let shard =
             shard.ok_or_else(|| Error::new(ErrorKind::Internal, "the broker did not tell the shard"))?;
-        Ok(shard.number(before, shard.created))
+        Ok(last_number_below(shard, index))
     }
 
     /// Checks an answer, waits for room and hands it over.
@@ -208,6 +207,12 @@ impl Pump {
     }
 }
 
+/// At or after the number of every record below `index`, whenever it arrived, and before that of every other.
+fn last_number_below(shard: &Shard, index: SequenceIndex) -> SequenceNumber {
+    let before = SequenceIndex::new(index.get().saturating_sub(1)).expect("all below an index are indexes");
+    shard.number(before, TimestampMs::new(u64::MAX))
+}
+
 fn position(from: ReadFrom) -> Result<Position, Error> {
     Ok(match from {
         ReadFrom::TrimHorizon => Position::TrimHorizon,
@@ -222,5 +227,32 @@ fn behind(from: ReadFrom) -> Option<(AnySequenceNumber, u64)> {
     match from {
         ReadFrom::Behind { number, sub } => Some((number, sub)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_types::{HashKeyRange, ShardId, ShardState};
+
+    #[test]
+    fn a_place_at_the_newest_record_is_behind_it_whenever_it_arrived() {
+        let shard = Shard {
+            id: ShardId::new(3).unwrap(),
+            parent: None,
+            adjacent_parent: None,
+            range: HashKeyRange::ALL,
+            created: TimestampMs::new(1_795_951_889_000),
+            state: ShardState::Open,
+        };
+        let next = SequenceIndex::new(1000).unwrap();
+        let place = AnySequenceNumber::from(last_number_below(&shard, next));
+        for later_ms in [0, 999, 1_000, 86_400_000, 10_000 * 86_400_000] {
+            let arrival = TimestampMs::new(shard.created.get() + later_ms);
+            let number = |index: u64| shard.number(SequenceIndex::new(index).unwrap(), arrival).into();
+            assert!(place >= number(999), "{later_ms} ms after the shard was made");
+            assert!(place < number(1000));
+        }
+        assert_eq!(place.to_string().parse(), Ok(place));
     }
 }
