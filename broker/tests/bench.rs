@@ -24,8 +24,10 @@ fn every_workload_and_target_gives_one_line_without_errors_and_the_data_is_remov
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<_> = lines.iter().map(|l| (l["workload"].as_str(), l["target"].as_str())).collect();
-    let expected = [("produce", "grpc"), ("consume", "grpc"), ("produce", "kinesis"), ("consume", "kinesis")];
-    assert_eq!(names, expected.map(|(workload, target)| (Some(workload), Some(target))));
+    let targets = ["grpc", "bare", "kinesis"];
+    let expected =
+        targets.map(|target| ["produce", "consume"].map(|workload| (Some(workload), Some(target))));
+    assert_eq!(names, expected.concat());
     for line in &lines {
         assert_eq!(line["errors"], 0, "{line}");
         assert!(line["records"].as_u64().unwrap() >= 300, "{line}");
@@ -40,7 +42,7 @@ fn every_workload_and_target_gives_one_line_without_errors_and_the_data_is_remov
 #[test]
 fn a_broker_that_is_not_there_is_told_and_nothing_is_printed() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for target in ["grpc", "kinesis"] {
+    for target in ["grpc", "bare", "kinesis"] {
         let (output, _here) =
             bench(&["produce", "--target", target, "--endpoint", &format!("http://{free}")]);
         assert_eq!(output.status.code(), Some(1));
