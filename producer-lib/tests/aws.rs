@@ -175,18 +175,23 @@ async fn throttling_is_told_as_the_cause_or_fails_at_once() {
     let producer = Producer::new(patient.return_failed()).await.unwrap();
     let mut tries = 0..20;
     let error = loop {
-        assert!(tries.next().is_some(), "the deadline always fell into an attempt");
+        assert!(
+            tries.next().is_some(),
+            "never refused three times before its deadline without an attempt under way then"
+        );
         let error = resolve(put_numbered(&producer, 1).await).await.remove(0).unwrap_err();
         assert!(error.attempts().iter().all(|attempt| attempt.kind == ErrorKind::Throttled), "{error:?}");
-        if error.kind() == ErrorKind::Throttled {
-            break error;
+        match error.kind() {
+            ErrorKind::Throttled if error.attempts_made() > 2 => break error,
+            // the machine was too busy to send it again
+            ErrorKind::Throttled => {}
+            // an attempt was under way at the deadline: nobody knows what became of it
+            kind => assert_eq!(kind, ErrorKind::UnknownOutcome, "{error:?}"),
         }
-        // an attempt was under way at the deadline: nobody knows what became of it
-        assert_eq!(error.kind(), ErrorKind::UnknownOutcome, "{error:?}");
     };
     assert!(error.message().contains("within its deadline"), "{error:?}");
     assert!(error.message().contains("Rate exceeded for shard"), "the expiry hides its cause: {error:?}");
-    assert!(error.attempts_made() > 2 && error.attempts().len() > 2, "{error:?}");
+    assert!(error.attempts().len() > 2, "{error:?}");
     let (first, second) = (&error.attempts()[0], &error.attempts()[1]);
     assert!(first.delay >= Duration::from_millis(9), "it lingered first: {first:?}");
     assert!(first.duration > Duration::ZERO && second.kind == ErrorKind::Throttled, "{second:?}");

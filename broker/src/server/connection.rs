@@ -5,6 +5,7 @@
 
 use super::front::Front;
 use super::line::Cut;
+use super::lingering::Lingering;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -168,7 +169,8 @@ where
         })
     };
     let builder = builder(&patience);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Lingering::new(stream, stopping.clone()));
+    let connection = builder.serve_connection(stream, service);
     let first_request = tokio::time::sleep(patience.first_request);
     let mut turns = tokio::time::interval(patience.stalled);
     tokio::pin!(connection, first_request);

@@ -15,6 +15,7 @@ mod accept;
 mod connection;
 mod front;
 mod line;
+mod lingering;
 mod settings;
 
 pub(crate) use line::{Cut, Place};
