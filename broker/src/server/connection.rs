@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// What all streams of a connection may send before they are read.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Large frames on the wire cost fewer headers and wake-ups.
+/// Large frames on the wire cost fewer wake-ups, and records that come in one are not gathered: catch-up reads gave 2,108 MB/s
+/// with 256 KiB and 2,524 with this (interleaved, medians of 4). A client has its own (`proto/src/client/channel.rs`).
 const FRAME_BYTES: u32 = 1 << 20;
 /// What one HTTP/2 stream may have waiting to be sent.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
