@@ -23,8 +23,8 @@ const STEP_BYTES_MAX: usize = 1 << 20;
 pub struct FramePage {
     /// Whole frames, decrypted; the first may begin before `from`.
     pub frames: Vec<Frame>,
-    /// The bytes of the frames one behind the other; shared with the log, unless it lies encrypted.
-    pub bytes: Bytes,
+    /// The frames as they lie in the log one behind the other; none if one had to be decrypted.
+    pub(crate) lying: Option<Bytes>,
     /// For each frame, whether it lies encrypted.
     pub encrypted: Vec<bool>,
     /// Where the page begins: what was asked for, or later where older records are no longer kept.
@@ -37,6 +37,17 @@ pub struct FramePage {
     pub records_behind: Option<u64>,
     /// The children, when a closed shard was read to its end.
     pub end: Option<Vec<Shard>>,
+}
+
+impl FramePage {
+    /// The bytes of the frames one behind the other: shared with the log, copied only where they had to be decrypted.
+    pub fn bytes(&self) -> Bytes {
+        self.lying.clone().unwrap_or_else(|| {
+            let mut all = BytesMut::with_capacity(self.frames.iter().map(|frame| frame.bytes().len()).sum());
+            self.frames.iter().for_each(|frame| all.extend_from_slice(frame.bytes()));
+            all.freeze()
+        })
+    }
 }
 
 /// Some records of a shard.
@@ -212,16 +223,17 @@ pub(crate) fn frame_page(
             open_frames(core, chunk)?
         }
     };
-    let Opened { frames, bytes, encrypted, next } = opened;
+    let Opened { frames, lying, encrypted, next } = opened;
     let last = frames.last().map(|frame| frame.header());
     let ending = ending(core, handle, next, last.map(|header| header.arrival));
     let first = frames.first().map_or(from, |frame| frame.header().first.max(from));
     let records: u64 = frames.iter().map(|frame| u64::from(frame.header().count)).sum();
+    let bytes: u64 = frames.iter().map(|frame| u64::from(frame.header().frame_bytes)).sum();
     handle.metrics().records_out.increment(records);
-    handle.metrics().bytes_out.increment(bytes.len() as u64);
+    handle.metrics().bytes_out.increment(bytes);
     Ok(FramePage {
         frames,
-        bytes,
+        lying,
         encrypted,
         from: first,
         next,
@@ -234,14 +246,14 @@ pub(crate) fn frame_page(
 /// The frames of a chunk, decrypted, and for each whether it had to be.
 struct Opened {
     frames: Vec<Frame>,
-    bytes: Bytes,
+    lying: Option<Bytes>,
     encrypted: Vec<bool>,
     next: SequenceIndex,
 }
 
 impl Opened {
     fn none(next: SequenceIndex) -> Self {
-        Self { frames: Vec::new(), bytes: Bytes::new(), encrypted: Vec::new(), next }
+        Self { frames: Vec::new(), lying: None, encrypted: Vec::new(), next }
     }
 }
 
@@ -260,17 +272,9 @@ fn open_frames(core: &StreamCore, chunk: Chunk) -> Result<Opened> {
         }
         opened.encrypted.push(sealed);
     }
-    opened.bytes = match opened.next == chunk.next && !opened.encrypted.contains(&true) {
-        true => chunk.bytes,
-        false => joined(&opened.frames),
-    };
+    let as_they_lie = opened.next == chunk.next && !opened.encrypted.contains(&true);
+    opened.lying = as_they_lie.then_some(chunk.bytes);
     Ok(opened)
-}
-
-fn joined(frames: &[Frame]) -> Bytes {
-    let mut all = BytesMut::with_capacity(frames.iter().map(|frame| frame.bytes().len()).sum());
-    frames.iter().for_each(|frame| all.extend_from_slice(frame.bytes()));
-    all.freeze()
 }
 
 fn reading(core: &StreamCore, handle: &ShardHandle) -> String {

@@ -19,7 +19,6 @@ use crate::shard::handle::ShardHandle;
 use crate::shard::large::INLINE_BYTES_MAX;
 use crate::shard::quota::Owed;
 use crate::stream::{Stream, StreamCore};
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_types::{SequenceIndex, ShardId};
@@ -110,7 +109,7 @@ impl Subscription {
         let Ending { millis_behind, records_behind, .. } = ending(&self.core, &self.handle, self.next, None);
         FramePage {
             frames: Vec::new(),
-            bytes: Bytes::new(),
+            lying: None,
             encrypted: Vec::new(),
             from: self.next,
             next: self.next,
@@ -220,6 +219,24 @@ mod tests {
             assert_eq!(following.reads_inline(), inline, "{bytes} bytes");
             assert_eq!(following.next(1).await.unwrap().unwrap().frames.len(), 1);
         }
+        one.storage.close().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_a_page_are_its_frames_where_they_lie() {
+        let one = OneStream::of(&StreamSpec::default(), Settings::default());
+        one.storage.start().unwrap();
+        for data in ["a", "bc", "def"] {
+            let record = Record::new(PartitionKey::new("k").unwrap(), data).unwrap();
+            one.stream.put(vec![record]).await.remove(0).unwrap();
+        }
+        let page = one.stream.read(ShardId::new(0).unwrap(), SequenceIndex::ZERO, 1 << 20).await.unwrap();
+        assert_eq!(page.frames.len(), 3);
+        let joined: Vec<u8> = page.frames.iter().flat_map(|frame| frame.bytes().to_vec()).collect();
+        assert_eq!(page.bytes(), joined);
+        assert_eq!(page.bytes().as_ptr(), page.frames[0].bytes().as_ptr(), "they were copied");
+        let decrypted = FramePage { lying: None, ..page };
+        assert_eq!(decrypted.bytes(), joined);
         one.storage.close().unwrap();
     }
 }

@@ -129,7 +129,7 @@ impl Reader {
 fn to_wire(page: FramePage) -> ReadResponse {
     ReadResponse {
         shard: None,
-        frames: page.bytes,
+        frames: page.bytes(),
         from_index: page.from.get(),
         next_index: page.next.get(),
         millis_behind: page.millis_behind,
