@@ -14,6 +14,7 @@ pub mod config;
 mod error;
 mod grpc;
 pub mod limits;
+mod open_files;
 mod ops;
 pub mod server;
 pub mod tls;

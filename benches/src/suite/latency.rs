@@ -33,8 +33,13 @@ pub(super) fn single_checks(findings: &Findings) -> Vec<Check> {
     let raw = |of: fn(&Figure) -> f64| findings.median(limits::DISK_SMALL, of);
     let p50_most = raw(|run| run.p50_ms).map(|p50| p50 + SINGLE_P50_EXTRA);
     let p99_most = raw(|run| run.p99_ms).map(|p99| p99 * SINGLE_P99_FACTOR + SINGLE_P99_EXTRA);
+    let floor = [limits::DISK_SMALL, limits::TURN_TCP, limits::TURN_THREAD]
+        .map(|part| findings.median(part, |run| run.p50_ms))
+        .into_iter()
+        .sum::<Found>();
     vec![
         Check::at_most("one durable append, median", "ms", p50(findings, SINGLE), p50_most),
+        Check::figure("the write, a turn over loopback and one between threads, medians", "ms", floor),
         Check::at_most("one durable append, p99", "ms", p99(findings, SINGLE), p99_most),
     ]
 }

@@ -3,7 +3,10 @@
 use super::findings::Findings;
 use super::site::Site;
 use super::throughput::{GRPC_CONNECTIONS, PUT_RECORD_CONNECTIONS};
-use crate::limits::{self, bare_grpc, hello, memory, raw_disk, tcp};
+use crate::limits::{self, bare_grpc, hello, memory, raw_disk, tcp, turns};
+
+/// Threads that write large frames in a broker (its default).
+const DIRECT_WRITERS: usize = 2;
 
 /// A limit of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,19 +15,25 @@ pub(super) enum Limit {
     Crc32,
     DiskLarge,
     DiskSmall,
+    DiskCached,
     Tcp,
+    TurnTcp,
+    TurnThread,
     Sink,
     Source,
     Hello,
 }
 
 impl Limit {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Memcpy,
         Self::Crc32,
         Self::DiskLarge,
         Self::DiskSmall,
+        Self::DiskCached,
         Self::Tcp,
+        Self::TurnTcp,
+        Self::TurnThread,
         Self::Sink,
         Self::Source,
         Self::Hello,
@@ -43,6 +52,13 @@ impl Limit {
             Self::DiskSmall => {
                 findings.took(limits::DISK_SMALL, raw_disk::direct(site.path(), 4 << 10, window));
             }
+            Self::DiskCached => {
+                let written =
+                    raw_disk::buffered(site.path(), 1 << 20, raw_disk::Blocks::Fresh, DIRECT_WRITERS, window);
+                findings.took(limits::DISK_CACHED, written);
+            }
+            Self::TurnTcp => findings.took(limits::TURN_TCP, turns::over_tcp(window())),
+            Self::TurnThread => findings.took(limits::TURN_THREAD, Ok(turns::between_threads(window()))),
             Self::Tcp => findings.took(limits::TCP, tcp::loopback(window())),
             Self::Sink => {
                 let sink = bare_grpc::sink(grpc, GRPC_CONNECTIONS as usize, window());

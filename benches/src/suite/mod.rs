@@ -104,7 +104,7 @@ impl Args {
     fn limits(&self) -> Vec<Limit> {
         let rows = self.rows();
         let needed =
-            |limit: &Limit| self.only.is_empty() || rows.iter().any(|row| row.limit() == Some(*limit));
+            |limit: &Limit| self.only.is_empty() || rows.iter().any(|row| row.limits().contains(limit));
         Limit::ALL.into_iter().filter(needed).collect()
     }
 }

@@ -2,8 +2,9 @@
 
 use super::check::Check;
 use super::findings::Findings;
+use super::limit::Limit;
 use super::site::Site;
-use super::{Args, device_bytes, fanout, latency, limit, memory, producer, shards, stored, throughput};
+use super::{Args, device_bytes, fanout, latency, memory, producer, shards, stored, throughput};
 use clap::ValueEnum;
 
 /// A row.
@@ -81,14 +82,14 @@ impl Row {
         }
     }
 
-    /// The limit that it is judged by, in the same repetition.
-    pub(super) fn limit(self) -> Option<limit::Limit> {
+    /// The limits that it is judged or explained by, in the same repetition.
+    pub(super) fn limits(self) -> &'static [Limit] {
         match self {
-            Self::Produce => Some(limit::Limit::Sink),
-            Self::Consume => Some(limit::Limit::Source),
-            Self::PutRecord => Some(limit::Limit::Hello),
-            Self::Single => Some(limit::Limit::DiskSmall),
-            _ => None,
+            Self::Produce => &[Limit::Sink, Limit::DiskCached],
+            Self::Consume => &[Limit::Source],
+            Self::PutRecord => &[Limit::Hello],
+            Self::Single => &[Limit::DiskSmall, Limit::TurnTcp, Limit::TurnThread],
+            _ => &[],
         }
     }
     /// The row that it is judged by.

@@ -20,6 +20,7 @@ pub(crate) use keys::follow_keys;
 pub(crate) use stamp::{Looks, Stamp};
 
 use crate::error::{Error, Result};
+use crate::open_files;
 use crate::server::{BrokerSettings, Exposure};
 use file::File;
 use serde::Deserialize;
@@ -82,7 +83,7 @@ fn compose(flags: Flags, file: File) -> Result<Config> {
     let storage = &mut engine.storage;
     set(&mut storage.journal_bytes_max, file.storage.journal_bytes_max);
     set(&mut storage.segment_bytes_max, file.storage.segment_bytes_max);
-    set(&mut storage.open_segments_max, file.storage.open_segments_max);
+    storage.open_segments_max = file.storage.open_segments_max.unwrap_or_else(open_files::for_segments);
     storage.durability = match flags.durability.or(file.durability).unwrap_or(DurabilityMode::Device) {
         DurabilityMode::Device => Durability::Device,
         DurabilityMode::Os => Durability::Os,

@@ -17,6 +17,8 @@ use std::time::Duration;
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// A directory that is written to gets a checkpoint so often even if little has come, in housekeeping turns (30 s).
 const CHECKPOINT_TURNS: u32 = 600;
+/// Segments that nobody has used for so many turns are closed (10 s).
+const IDLE_TURNS: u32 = 200;
 /// After a failure to prepare a journal file, so many turns pass before the next try (5 s).
 const PAUSE_TURNS: u32 = 100;
 
@@ -172,8 +174,14 @@ fn write_back(shared: &Shared) {
 fn keep_house(shared: &Shared, stop: &Stop) {
     let mut turns = 0;
     let mut pause = 0;
+    let mut until_idle = IDLE_TURNS;
     while !stop.wait(HOUSEKEEPING) {
         turns += 1;
+        until_idle -= 1;
+        if until_idle == 0 {
+            until_idle = IDLE_TURNS;
+            shared.open_segments.close_idle();
+        }
         // a full disk is not asked for all that is left of it twenty times a second
         if pause > 0 {
             pause -= 1;

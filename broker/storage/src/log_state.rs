@@ -12,6 +12,7 @@
 use crate::epochs::EpochEnds;
 use crate::producers::{Batch, Producers, Seen};
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
+use crate::write_back::DirtyStretch;
 use crate::{Appended, LogId, Marks};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -115,6 +116,10 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Where it lies.
+    pub(crate) fn stretch(&self) -> DirtyStretch {
+        DirtyStretch { id: self.segment.id, from: self.offset, to: self.offset + self.bytes }
+    }
     /// The pieces to write, in order.
     pub(crate) fn pieces(&self) -> Vec<&[u8]> {
         self.frames
@@ -150,6 +155,14 @@ impl LogState {
             Some(batch) => Seen::Stored(batch.outcome()),
             None => self.producers.look(header.producer, header.batch_number),
         }
+    }
+
+    /// Begins the next segment. Most shards of a large stream have one, and shall not pay for more.
+    pub(crate) fn push_segment(&mut self, segment: Segment) {
+        if self.segments.is_empty() {
+            self.segments.reserve_exact(1);
+        }
+        self.segments.push_back(segment);
     }
 
     /// Whether the segment being filled has room for `bytes`.

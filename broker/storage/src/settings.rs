@@ -36,7 +36,8 @@ pub struct Settings {
     pub segment_bytes_max: u64,
     /// Recycled segments kept at hand, at most. Default 4.
     pub pool_segments_max: usize,
-    /// Segments that may be open and mapped while nobody reads them. Default 1,024.
+    /// Segments that may be open and mapped while nobody reads them. Default 1,024; those that are not used are closed
+    /// after some seconds.
     pub open_segments_max: usize,
     /// Threads that write large frames. Default 2.
     pub direct_threads: usize,

@@ -117,7 +117,9 @@ impl Shared {
         let gone: Vec<_> = segments
             .map(|segment| {
                 let id = SegmentId { log, number: segment.number };
-                Retired { id, capacity: segment.capacity, open: self.open_segments.take(id) }
+                // only one that may be recycled is held, to tell whether it is read: thousands of others would hold as many descriptors
+                let open = self.open_segments.take(id).filter(|_| self.pool.may_take(segment.capacity));
+                Retired { id, capacity: segment.capacity, open }
             })
             .collect();
         if !gone.is_empty() {

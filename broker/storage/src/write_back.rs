@@ -38,17 +38,18 @@ pub(crate) struct WriteBack {
 }
 
 impl WriteBack {
-    /// A run was copied to its place.
-    pub(crate) fn note(&self, id: SegmentId, offset: u64, bytes: u64) {
+    /// Runs were copied to their places.
+    pub(crate) fn note(&self, runs: impl IntoIterator<Item = DirtyStretch>) {
         let mut state = self.state.lock();
-        state.to_sync.insert(id);
-        let end = offset + bytes;
-        let (from, to) = *state.dirty.entry(id).and_modify(|(_, to)| *to = end).or_insert((offset, end));
-        if to - from >= STEP_BYTES {
-            state.dirty.remove(&id);
-            if state.waiting.len() < WAITING_MAX {
-                state.waiting.push_back(DirtyStretch { id, from, to });
-                self.filled.notify_one();
+        for DirtyStretch { id, from, to } in runs {
+            state.to_sync.insert(id);
+            let (from, to) = *state.dirty.entry(id).and_modify(|(_, end)| *end = to).or_insert((from, to));
+            if to - from >= STEP_BYTES {
+                state.dirty.remove(&id);
+                if state.waiting.len() < WAITING_MAX {
+                    state.waiting.push_back(DirtyStretch { id, from, to });
+                    self.filled.notify_one();
+                }
             }
         }
     }
@@ -104,10 +105,8 @@ mod tests {
         let list = WriteBack::default();
         let id = SegmentId { log: LogId::new(1), number: 0 };
         let other = SegmentId { log: LogId::new(2), number: 0 };
-        list.note(other, 64, 100);
-        for step in 0..5 {
-            list.note(id, step << 20, 1 << 20);
-        }
+        list.note([DirtyStretch { id: other, from: 64, to: 164 }]);
+        list.note((0..5).map(|step| DirtyStretch { id, from: step << 20, to: (step + 1) << 20 }));
         assert_eq!(list.next(), Some(DirtyStretch { id, from: 0, to: 4 << 20 }));
         list.close();
         assert_eq!(list.next(), None);

@@ -49,7 +49,7 @@ use tidemill_types::StreamName;
 pub(super) async fn run(args: Args) -> Result<()> {
     let pairs = args.pairs()?;
     let mut signals = StopSignals::catch()?;
-    super::serve::raise_open_files();
+    crate::open_files::raise();
     let site = args.site(&pairs).await?;
     let measured = tokio::select! {
         measured = args.measure_all(site.as_ref(), &pairs) => measured,

@@ -41,6 +41,7 @@ pub(super) fn start(rate: u32, lanes: usize, window: &Arc<Window>) -> Vec<Lane> 
 }
 
 fn pace(rate: u32, lanes: &[mpsc::Sender<Instant>], window: &Window) {
+    sleep_exactly();
     let began = Instant::now();
     for (turn, lane) in (0..).zip(lanes.iter().cycle()) {
         let at = began + Duration::from_nanos(due_ns(turn, rate));
@@ -58,6 +59,15 @@ fn pace(rate: u32, lanes: &[mpsc::Sender<Instant>], window: &Window) {
         if lane.blocking_send(at).is_err() {
             return;
         }
+    }
+}
+
+/// Linux ends a sleep up to 50 µs late on purpose, which would count as latency of every record. Where that cannot be asked
+/// for, it does.
+fn sleep_exactly() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
+        tracing::debug!(%error, "sleeps end late; latencies are told up to 50 µs too high");
     }
 }
 

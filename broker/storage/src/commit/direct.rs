@@ -45,7 +45,7 @@ fn write_runs(shared: &Shared, group: &Group) -> Result<()> {
         write_run(shared, id, run.offset, &run.pieces(), sync)?;
         if sync == Sync::None {
             shared.write_back.note_direct(id);
-            shared.write_back.note(id, run.offset, run.bytes);
+            shared.write_back.note([run.stretch()]);
         }
     }
     Ok(())

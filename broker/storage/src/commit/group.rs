@@ -167,9 +167,9 @@ fn settle(shared: &Shared, frames: &[u8], runs: &[&Run]) -> Result<()> {
     for run in runs {
         let length = usize::try_from(run.bytes).expect("a group is bounded");
         write_run(shared, run.segment.id, run.offset, &[&frames[at..at + length]], Sync::None)?;
-        shared.write_back.note(run.segment.id, run.offset, run.bytes);
         at += length;
     }
+    shared.write_back.note(runs.iter().map(|run| run.stretch()));
     Ok(())
 }
 

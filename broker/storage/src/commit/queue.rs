@@ -13,8 +13,6 @@ use tidemill_types::Frame;
 
 /// Frames that may wait for one log; the engine bounds bytes long before.
 const LOG_FRAMES_MAX: usize = 65_536;
-/// An empty queue keeps room for so many: a shard that was busy once is to cost no memory when it is idle.
-const ITEMS_KEPT: usize = 64;
 
 type Answer = Box<dyn FnOnce(Result<Appended>) + Send>;
 
@@ -79,8 +77,13 @@ impl LogQueue {
     pub(crate) fn is_busy(&self) -> bool {
         self.turn == Turn::Busy
     }
-    /// Takes items from the front, up to `max_bytes` but at least one.
+    /// Takes items from the front, up to `max_bytes` but at least one. An empty queue keeps no memory: a shard that was
+    /// busy once is to cost nothing when it is idle.
     pub(crate) fn take(&mut self, max_bytes: usize) -> Vec<Item> {
+        if self.bytes <= max_bytes {
+            self.bytes = 0;
+            return std::mem::take(&mut self.items).into();
+        }
         let mut taken = Vec::new();
         let mut bytes = 0;
         while let Some(item) = self.items.front() {
@@ -91,9 +94,6 @@ impl LogQueue {
             taken.extend(self.items.pop_front());
         }
         self.bytes -= bytes;
-        if self.items.is_empty() && self.items.capacity() > ITEMS_KEPT {
-            self.items = VecDeque::new();
-        }
         taken
     }
 }

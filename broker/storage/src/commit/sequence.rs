@@ -160,7 +160,7 @@ fn add_segment(shared: &Shared, log: &LogInner, state: &mut LogState, bytes: u64
     }
     shared.open_segments.put(OpenSegment::new(id, file));
     state.next_segment += 1;
-    state.segments.push_back(segment);
+    state.push_segment(segment);
     shared.note_room();
     Ok(())
 }

@@ -122,7 +122,7 @@ fn enter_next(work: &Recovery<'_>, log: &mut Reviving) -> Result<bool> {
     }
     let mut segment = Segment::new(number, header.base, capacity);
     segment.birth_synced = true; // recovery syncs what it keeps
-    log.state.segments.push_back(segment);
+    log.state.push_segment(segment);
     log.state.next_segment = number + 1;
     Ok(true)
 }

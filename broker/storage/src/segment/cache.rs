@@ -93,8 +93,11 @@ pub(crate) struct OpenSegments {
 
 #[derive(Default)]
 struct Table {
+    /// With the number of their last use.
     by_id: HashMap<SegmentId, (Arc<OpenSegment>, u64)>,
     uses: u64,
+    /// How many uses there had been at the last look for idle ones.
+    looked_at: u64,
 }
 
 impl OpenSegments {
@@ -156,6 +159,13 @@ impl OpenSegments {
         self.disk.sync_dir(FOLDER).map_err(|e| failed(format!("cannot sync {FOLDER}"), e))
     }
 
+    /// Closes those that nobody has used since the last call: an idle shard holds no descriptor and no map.
+    pub(crate) fn close_idle(&self) {
+        let table = &mut *self.open.lock();
+        let since = std::mem::replace(&mut table.looked_at, table.uses);
+        table.by_id.retain(|_, (segment, used)| *used > since || Arc::strong_count(segment) > 1);
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.open.lock().by_id.len()
@@ -211,5 +221,28 @@ mod tests {
         assert!(cache.len() <= 9, "{} open", cache.len());
         assert!(Arc::strong_count(&cache.take(id(0)).expect("a segment that is read stays open")) > 1);
         assert_eq!(held[0], 0);
+    }
+
+    #[test]
+    fn what_nobody_uses_is_closed_at_the_second_look_and_what_is_read_stays() {
+        let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new(1));
+        disk.lock().unwrap();
+        let cache = OpenSegments::new(disk.clone(), 8);
+        let ids = [1, 2, 3].map(|number| SegmentId { log: LogId::new(1), number });
+        for id in ids {
+            disk.create(&id.file(), 4096, WriteMode::Buffered).unwrap();
+            cache.get(id).unwrap();
+        }
+        let held = cache.get(ids[0]).unwrap().bytes(0, 1).unwrap();
+        cache.close_idle();
+        assert_eq!(cache.len(), 3, "all were used since the look before");
+        cache.get(ids[1]).unwrap();
+        cache.close_idle();
+        assert_eq!(cache.len(), 2, "the third was not");
+        cache.close_idle();
+        assert_eq!(cache.len(), 1, "the first has a reader");
+        drop(held);
+        cache.close_idle();
+        assert_eq!(cache.len(), 0);
     }
 }

@@ -17,7 +17,7 @@ const SUFFIX: &str = ".recycled";
 pub(crate) struct Retired {
     pub id: SegmentId,
     pub capacity: u64,
-    /// Open, perhaps with readers.
+    /// Open, perhaps with readers; of one that may be recycled.
     pub open: Option<Arc<OpenSegment>>,
 }
 
@@ -57,6 +57,11 @@ impl Pool {
         Ok(true)
     }
 
+    /// Whether a segment of this size may be recycled.
+    pub(crate) fn may_take(&self, capacity: u64) -> bool {
+        capacity == self.file_bytes
+    }
+
     /// A file for segment `id`, recycled or new. Its old bytes mean nothing.
     pub(crate) fn make(&self, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>> {
         let name = id.file();
@@ -84,7 +89,7 @@ impl Pool {
         // the index goes first, so that it never describes other bytes
         self.remove_if_there(&retired.id.index_file())?;
         let mut state = self.state.lock();
-        if retired.capacity != self.file_bytes || state.names.len() >= self.most {
+        if !self.may_take(retired.capacity) || state.names.len() >= self.most {
             drop(state);
             let removed = self.remove_if_there(&name);
             open.take(retired.id); // behind the removal: nobody opens it again
