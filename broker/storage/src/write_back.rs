@@ -8,8 +8,10 @@ use crate::segment::SegmentId;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Write-back of a segment is asked for when so much has come.
-const STEP_BYTES: u64 = 4 << 20;
+/// Write-back of a segment is asked for when so much has come. What is left for a checkpoint goes at once, and appends wait
+/// behind it: at 10 MB/s over 8 shards with 4 MiB, checkpoints took 30 ms and the slowest append 41 to 130 ms (4 runs of 33 s);
+/// with 512 KiB 10 ms and 19 to 51 ms, interleaved.
+const STEP_BYTES: u64 = 512 << 10;
 /// Stretches that may wait to be asked for; beyond, the checkpoint sees to them.
 const WAITING_MAX: usize = 64;
 
@@ -106,8 +108,9 @@ mod tests {
         let id = SegmentId { log: LogId::new(1), number: 0 };
         let other = SegmentId { log: LogId::new(2), number: 0 };
         list.note([DirtyStretch { id: other, from: 64, to: 164 }]);
-        list.note((0..5).map(|step| DirtyStretch { id, from: step << 20, to: (step + 1) << 20 }));
-        assert_eq!(list.next(), Some(DirtyStretch { id, from: 0, to: 4 << 20 }));
+        let piece = STEP_BYTES / 4;
+        list.note((0..5).map(|nth| DirtyStretch { id, from: nth * piece, to: (nth + 1) * piece }));
+        assert_eq!(list.next(), Some(DirtyStretch { id, from: 0, to: STEP_BYTES }));
         list.close();
         assert_eq!(list.next(), None);
         assert_eq!(list.take_to_sync().into_iter().collect::<Vec<_>>(), [id, other]);

@@ -115,19 +115,35 @@ impl OpenSegments {
             *used = now;
             return Ok(segment.clone());
         }
+        self.open(&mut table, id, now)
+    }
+
+    /// The segment, for a checkpoint: that is no use which keeps it open.
+    fn get_aside(&self, id: SegmentId) -> Result<Arc<OpenSegment>> {
+        let mut table = self.open.lock();
+        match table.by_id.get(&id) {
+            Some((segment, _)) => Ok(segment.clone()),
+            None => self.open(&mut table, id, 0),
+        }
+    }
+
+    fn open(&self, table: &mut Table, id: SegmentId, used: u64) -> Result<Arc<OpenSegment>> {
         let name = id.file();
         let file = self
             .disk
             .open(&name, WriteMode::Buffered)
             .map_err(|e| Error::io(format!("cannot open {name}"), e))?;
         let segment = OpenSegment::new(id, file);
-        table.put(segment.clone(), self.most);
+        table.put(segment.clone(), used, self.most);
         Ok(segment)
     }
 
     /// Takes a segment that was just made.
     pub(crate) fn put(&self, segment: Arc<OpenSegment>) {
-        self.open.lock().put(segment, self.most);
+        let mut table = self.open.lock();
+        table.uses += 1;
+        let now = table.uses;
+        table.put(segment, now, self.most);
     }
 
     /// Forgets a segment that is no longer part of its log, and hands it over.
@@ -139,14 +155,14 @@ impl OpenSegments {
     /// no sync. A failure is final whatever its reason, also for lack of room: the kernel tells it once.
     pub(crate) fn sync(&self, ids: &BTreeSet<SegmentId>, is_there: impl Fn(SegmentId) -> bool) -> Result<()> {
         // all on their way first, then waited for one by one: 1,000 files take 100 ms so, instead of 190
-        for open in ids.iter().skip(1).filter_map(|id| self.get(*id).ok()) {
+        for open in ids.iter().skip(1).filter_map(|id| self.get_aside(*id).ok()) {
             if let Err(error) = open.file.start_write_back(0, open.file.len()) {
                 tracing::debug!(%error, file = %open.id.file(), "write-back was not begun; the sync will wait for it");
             }
         }
         let failed = |what: String, error| Error::io(what, error).with_kind(ErrorKind::Io);
         for &id in ids {
-            let open = match self.get(id) {
+            let open = match self.get_aside(id) {
                 Ok(open) => open,
                 Err(_) if !is_there(id) => continue,
                 Err(error) => return Err(error),
@@ -173,9 +189,8 @@ impl OpenSegments {
 }
 
 impl Table {
-    fn put(&mut self, segment: Arc<OpenSegment>, most: usize) {
-        self.uses += 1;
-        self.by_id.insert(segment.id, (segment, self.uses));
+    fn put(&mut self, segment: Arc<OpenSegment>, used: u64, most: usize) {
+        self.by_id.insert(segment.id, (segment, used));
         if self.by_id.len() > most {
             self.close_unused(most);
         }
