@@ -12,6 +12,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 use tidemill_types::{FrameError, FrameHeader};
 
+/// Uses are counted from one; this is none.
+const UNUSED: u64 = 0;
+
 /// An open segment.
 pub(crate) struct OpenSegment {
     pub id: SegmentId,
@@ -118,12 +121,23 @@ impl OpenSegments {
         self.open(&mut table, id, now)
     }
 
-    /// The segment, for a checkpoint: that is no use which keeps it open.
+    /// The segment, for a sync: that is no use which keeps it open.
     fn get_aside(&self, id: SegmentId) -> Result<Arc<OpenSegment>> {
         let mut table = self.open.lock();
         match table.by_id.get(&id) {
             Some((segment, _)) => Ok(segment.clone()),
-            None => self.open(&mut table, id, 0),
+            None => self.open(&mut table, id, UNUSED),
+        }
+    }
+
+    /// Closes a segment that was opened for a sync alone.
+    fn leave_aside(&self, segment: Arc<OpenSegment>) {
+        let mut table = self.open.lock();
+        if let Some((_, used)) = table.by_id.get(&segment.id)
+            && *used == UNUSED
+            && Arc::strong_count(&segment) == 2
+        {
+            table.by_id.remove(&segment.id);
         }
     }
 
@@ -168,6 +182,7 @@ impl OpenSegments {
                 Err(error) => return Err(error),
             };
             open.file.sync().map_err(|e| failed(format!("cannot sync {}", id.file()), e))?;
+            self.leave_aside(open);
         }
         if ids.is_empty() {
             return Ok(());
@@ -259,5 +274,9 @@ mod tests {
         drop(held);
         cache.close_idle();
         assert_eq!(cache.len(), 0);
+
+        cache.get(ids[0]).unwrap();
+        cache.sync(&ids.into(), |_| true).unwrap();
+        assert_eq!(cache.len(), 1, "what a sync has opened is closed behind it");
     }
 }
