@@ -60,6 +60,17 @@ enum Command {
     },
 }
 
+/// How much of a run there is.
+#[derive(clap::Args)]
+struct Rounds {
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Repetitions, interleaved
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repetitions: u32,
+}
+
 /// Where the files of a run go: on a disk, removed at the end.
 #[derive(clap::Args)]
 struct Directory {

@@ -25,12 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Args {
     #[command(flatten)]
     directory: crate::Directory,
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
-    /// Repetitions, interleaved
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    repetitions: u32,
+    #[command(flatten)]
+    rounds: crate::Rounds,
     /// Only measurements whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -61,13 +57,13 @@ fn loads() -> Vec<Load> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let dir = args.directory.make()?;
-    let time = Duration::from_secs(args.seconds);
+    let time = Duration::from_secs(args.rounds.seconds);
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let mut figures = Vec::new();
     let ballast = args.directory.ballast(dir.path())?;
     let warm = || ballast.as_ref().map_or(Ok(()), |ballast| ballast.fill());
-    for repetition in 1..=args.repetitions {
-        eprintln!("repetition {repetition} of {}", args.repetitions);
+    for repetition in 1..=args.rounds.repetitions {
+        eprintln!("repetition {repetition} of {}", args.rounds.repetitions);
         if wanted("raw disk") {
             warm()?;
             figures.extend(limits(dir.path(), time)?);

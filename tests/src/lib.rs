@@ -25,6 +25,22 @@ pub use process::{Finished, Running, Until, run, run_with_input, until};
 
 use std::io::Write;
 
+/// A configuration with one credential, `test` and `secret`, that may do everything.
+pub const ONE_CREDENTIAL: &str = r#"
+[[credentials]]
+access_key_id = "test"
+secret_access_key = "secret"
+policies = ["everything"]
+
+[[policies]]
+name = "everything"
+
+[[policies.statements]]
+effect = "allow"
+actions = ["kinesis:*"]
+streams = ["*"]
+"#;
+
 /// Tells a figure, or what was not tested. It is seen in a run that passes too: the test runner holds back what the
 /// printing macros print, not what is written like this.
 pub fn tell(line: &str) {

@@ -4,23 +4,8 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
-use tidemill_tests::{Broker, Finished, run};
+use tidemill_tests::{Broker, Finished, ONE_CREDENTIAL, run};
 
-/// One credential that may do everything.
-const CONFIG: &str = r#"
-[[credentials]]
-access_key_id = "test"
-secret_access_key = "secret"
-policies = ["everything"]
-
-[[policies]]
-name = "everything"
-
-[[policies.statements]]
-effect = "allow"
-actions = ["kinesis:*"]
-streams = ["*"]
-"#;
 /// What every result has.
 const FIGURES: [&str; 7] = ["records_per_s", "mb_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "errors"];
 /// Short runs: nothing depends on how much they bring.
@@ -63,7 +48,7 @@ async fn open_broker(home: &TempDir) -> Result<Broker> {
 
 async fn keyed_broker(home: &TempDir) -> Result<Broker> {
     let config = home.path().join("tidemill.toml");
-    std::fs::write(&config, CONFIG)?;
+    std::fs::write(&config, ONE_CREDENTIAL)?;
     let config = config.to_str().context("a temporary directory has a plain name")?;
     Broker::start(&home.path().join("data"), &["--durability", "os", "--config", config]).await
 }
@@ -130,13 +115,13 @@ async fn readers_of_one_shard_all_count() -> Result<()> {
     let url = broker.url();
     let load = ["fanout", "--readers", "3", "--rate", "500", "--seconds", "1", "--endpoint", &url];
     let results = measured(&[&SHORT[..], &["2"], &load].concat()).await?;
-    assert_eq!(names(&results), ["fanout grpc", "fanout bare"]);
+    assert_eq!(names(&results), ["fanout grpc", "fanout bare", "fanout kinesis"]);
     for result in &results {
         assert_eq!((&result["readers"], &result["shards"]), (&3.into(), &1.into()), "{result}");
     }
     let fast =
         measured(&[&SHORT[..], &["1", "fanout", "--seconds", "1", "--endpoint", &url]].concat()).await?;
-    assert_eq!(fast.len(), 2);
+    assert_eq!(fast.len(), 3);
     Ok(())
 }
 
@@ -171,13 +156,12 @@ async fn in_one_process_it_shows_a_table_to_people() -> Result<()> {
 #[tokio::test]
 async fn what_a_protocol_cannot_do_is_bad_usage() -> Result<()> {
     for (args, told) in [
-        (&["fanout", "--target", "kinesis"][..], "--target bare"),
-        (&["recovery", "--target", "grpc"], "--target bare"),
+        (&["recovery", "--target", "grpc"][..], "--target bare"),
         (&["idle", "--target", "grpc"], "--target kinesis"),
         (&["recovery", "--endpoint", "http://127.0.0.1:1"], "--endpoint"),
         (&["produce", "--rate", "5"], "--rate"),
         (&["latency", "--record-bytes", "4"], "--record-bytes"),
-        (&["produce", "--endpoint", "https://127.0.0.1:1"], "http://"),
+        (&["produce", "--endpoint", "https://127.0.0.1:1", "--ca-file", "no such file"], "no such file"),
         (&["produce", "--connections", "257"], "--connections"),
     ] {
         let refused = bench(args).await?;
@@ -227,6 +211,24 @@ async fn signatures_are_those_of_the_credentials() -> Result<()> {
         assert_eq!(refused.code, Some(1), "{wrong:?}: {refused:?}");
         assert!(refused.stdout.is_empty(), "{refused:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn encrypted_and_with_a_session_token_each_protocol_works() -> Result<()> {
+    let home = TempDir::new()?;
+    let data = home.path().join("data");
+    let broker = Broker::start(&data, &["--durability", "os", "--tls", "local"]).await?;
+    let url = broker.url().replace("http://", "https://");
+    let ca = data.join("tls/ca.pem");
+    let ca = ca.to_str().context("a temporary directory has a plain name")?;
+    let load = ["2", "produce", "consume", "--records", "500", "--endpoint", &url];
+    let key = ["--access-key-id", "test", "--secret-access-key", "secret", "--session-token", "token"];
+    let results = measured(&[&SHORT[..], &load, &["--ca-file", ca], &key].concat()).await?;
+    assert_eq!(results.len(), 6, "{:?}", names(&results));
+    let untrusted = bench(&[&SHORT[..], &load, &["--target", "kinesis"]].concat()).await?;
+    assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
+    assert!(untrusted.stdout.is_empty(), "{untrusted:?}");
     Ok(())
 }
 

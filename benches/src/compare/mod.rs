@@ -35,12 +35,8 @@ use std::time::Duration;
 pub(crate) struct Args {
     #[command(flatten)]
     directory: crate::Directory,
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
-    /// Repetitions, interleaved
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    repetitions: u32,
+    #[command(flatten)]
+    rounds: crate::Rounds,
     /// Only peers whose name contains one of these; Tidemill is always beside them
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -101,8 +97,8 @@ impl Args {
         let mut peers = self.wanted();
         let installed = all.install(&mut peers, &self.peers_folder()?).await;
         let ballast = self.directory.ballast(dir)?;
-        for repetition in 1..=self.repetitions {
-            eprintln!("repetition {repetition} of {}", self.repetitions);
+        for repetition in 1..=self.rounds.repetitions {
+            eprintln!("repetition {repetition} of {}", self.rounds.repetitions);
             for measure in Measure::ALL {
                 // Tidemill alone is nothing to compare
                 if !peers.iter().any(|peer| peer.name != SUBJECT && peer.measures.contains(&measure)) {
@@ -110,8 +106,15 @@ impl Args {
                 }
                 for peer in peers.iter().filter(|peer| peer.measures.contains(&measure)) {
                     let package = peer.package.and_then(|package| installed.get(package.name));
-                    all.measure(peer, measure, package, dir, Duration::from_secs(self.seconds), &ballast)
-                        .await?;
+                    all.measure(
+                        peer,
+                        measure,
+                        package,
+                        dir,
+                        Duration::from_secs(self.rounds.seconds),
+                        &ballast,
+                    )
+                    .await?;
                 }
             }
         }

@@ -22,8 +22,8 @@ pub(super) fn text(
          shards, or streams where there are no shards. A megabyte is 10^6 bytes of record data. One server at a time, on a \
          fresh directory on the disk; load and server share the machine, as separate processes. Latencies are those of a full \
          queue: of a request on the Kinesis API, of a record of the producer library, of what is sent in one go elsewhere.\n",
-        args.repetitions,
-        args.seconds,
+        args.rounds.repetitions,
+        args.rounds.seconds,
         WARMUP.as_secs(),
     )?;
     if args.directory.warm_memory {

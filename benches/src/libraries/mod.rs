@@ -35,12 +35,8 @@ const RATIO_MIN: f64 = 0.7;
 pub(crate) struct Args {
     #[command(flatten)]
     directory: crate::Directory,
-    /// Seconds of each measurement of appends
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
-    /// Repetitions, interleaved
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    repetitions: u32,
+    #[command(flatten)]
+    rounds: crate::Rounds,
     /// Mebibytes of the stream that is read
     #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..=65_536))]
     stream_mib: u64,
@@ -111,8 +107,8 @@ impl Args {
             eprintln!("  {workload} · {target}: {records_per_s:.0} records/s");
             figures.push(figure);
         };
-        for repetition in 1..=self.repetitions {
-            eprintln!("{durability}, repetition {repetition} of {}", self.repetitions);
+        for repetition in 1..=self.rounds.repetitions {
+            eprintln!("{durability}, repetition {repetition} of {}", self.rounds.repetitions);
             // neither always comes first
             let order = if repetition % 2 == 1 { ["bare", "library"] } else { ["library", "bare"] };
             for target in order.into_iter().filter(|_| self.wants("read")) {
@@ -125,7 +121,7 @@ impl Args {
             for target in order.into_iter().filter(|_| self.wants("append")) {
                 let (stream, shards) = bench.create(&format!("{target}-{repetition}")).await?;
                 warm()?;
-                let window = Window::after(WARMUP, Duration::from_secs(self.seconds));
+                let window = Window::after(WARMUP, Duration::from_secs(self.rounds.seconds));
                 let meter = match target {
                     "bare" => append::bare(&bench, &stream, &shards, window).await?,
                     _ => append::library(&bench, &stream, window).await?,
@@ -146,10 +142,10 @@ impl Args {
              connections. Reads are of a stream of {} MiB, from the first record to the last; appends of {} s each behind \
              {} s of warm-up. A megabyte is 10^6 bytes of record data. Load and broker share the machine, as separate \
              processes. The aim is a ratio of at least {RATIO_MIN}.\n",
-            self.repetitions,
+            self.rounds.repetitions,
             append::CONNECTIONS,
             self.stream_mib,
-            self.seconds,
+            self.rounds.seconds,
             WARMUP.as_secs(),
         )?;
         page.push_str(

@@ -11,6 +11,8 @@ use anyhow::Result;
 
 const MEMORY: &str = "memory of the broker at full load";
 const MIB_MAX: f64 = 256.0;
+/// A stream is written to for so long, then the next: ten minutes on one would need the room of hundreds of GB.
+const STREAM_SECONDS: u64 = 20;
 
 pub(super) fn soak(site: &Site, seconds: u64, findings: &mut Findings) {
     let pace = Pace { seconds, ..site.pace };
@@ -31,7 +33,10 @@ fn load(broker: &Server, pace: Pace) -> Result<Watched<()>> {
     watch(broker, || {
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| load("consume").run(broker, pace));
-            load("produce").run(broker, pace)?;
+            for begin in (0..pace.seconds).step_by(STREAM_SECONDS as usize) {
+                let seconds = STREAM_SECONDS.min(pace.seconds - begin);
+                load("produce").run(broker, Pace { seconds, ..pace })?;
+            }
             reading.join().expect("a load does not panic").map(drop)
         })
     })

@@ -39,12 +39,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     #[command(flatten)]
     directory: crate::Directory,
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
-    /// Repetitions, interleaved
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    repetitions: u32,
+    #[command(flatten)]
+    rounds: crate::Rounds,
     /// Only these rows, with the limits they are judged by [default: all but i]
     #[arg(long, value_enum, value_name = "ROWS", value_delimiter = ',')]
     only: Vec<Row>,
@@ -63,12 +59,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let site = Site::prepare(&args.directory, args.seconds)?;
+    let site = Site::prepare(&args.directory, args.rounds.seconds)?;
     let facts = machine::facts(site.path());
     let (rows, limits) = (args.rows(), args.limits());
     let mut findings = Findings::default();
-    for repetition in 1..=args.repetitions {
-        eprintln!("repetition {repetition} of {}", args.repetitions);
+    for repetition in 1..=args.rounds.repetitions {
+        eprintln!("repetition {repetition} of {}", args.rounds.repetitions);
         limits.iter().for_each(|limit| limit.measure(&site, &mut findings));
         rows.iter().for_each(|row| row.repeat(&site, &mut findings));
     }

@@ -35,8 +35,8 @@ pub(super) fn page(args: &Args, facts: &[(&str, String)], tables: &str, pictures
          bytes of record data. Load, broker and bare servers share the machine, as separate processes; ratios are of one \
          run. Latencies of throughput measurements are those of a full queue. Memory at full load is of {} s; much stored \
          is {} GB.\n\n{}\n\n",
-        args.repetitions,
-        args.seconds,
+        args.rounds.repetitions,
+        args.rounds.seconds,
         args.soak_seconds,
         args.stored_gb,
         match args.directory.warm_memory {

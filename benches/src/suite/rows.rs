@@ -117,7 +117,7 @@ impl Row {
     pub(super) fn once(self, site: &Site, args: &Args, findings: &mut Findings) {
         match self {
             Self::Shards => shards::idle(site, findings),
-            Self::Stored => stored::measure(site, args.repetitions, args.stored_gb, findings),
+            Self::Stored => stored::measure(site, args.rounds.repetitions, args.stored_gb, findings),
             Self::Producer => producer::allocations(findings),
             Self::Memory => memory::soak(site, args.soak_seconds, findings),
             Self::Idle => shards::idle_broker(site, findings),

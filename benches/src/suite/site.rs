@@ -74,7 +74,7 @@ impl Site {
     /// A broker with nothing stored, for one measurement.
     pub(super) fn fresh_broker(&self, name: &str) -> Result<FreshBroker> {
         let data = self.path().join(name);
-        Ok(FreshBroker { server: Server::broker(&data)?, _data: Data(data) })
+        Ok(FreshBroker { server: Server::broker(&data)?, data: Data(data) })
     }
 }
 
@@ -82,7 +82,16 @@ impl Site {
 pub(super) struct FreshBroker {
     pub(super) server: Server,
     // behind the server, which must have ended
-    _data: Data,
+    data: Data,
+}
+
+impl FreshBroker {
+    /// Kills it and starts it again on its data.
+    pub(super) fn restart(self) -> Result<Self> {
+        let Self { server, data } = self;
+        drop(server);
+        Ok(Self { server: Server::broker(&data.0)?, data })
+    }
 }
 
 struct Data(PathBuf);

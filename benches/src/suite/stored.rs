@@ -14,6 +14,7 @@ use crate::libraries::RECORD_BYTES;
 use crate::libraries::append::fill_with;
 use crate::process::Server;
 use anyhow::Result;
+use std::path::PathBuf;
 use tidemill_producer::Config;
 use tidemill_proto::client::{Channel, Control, Endpoint};
 use tidemill_types::StreamName;
@@ -49,31 +50,42 @@ pub(super) fn measure(site: &Site, repetitions: u32, stored_gb: u64, findings: &
     }
 }
 
+/// A broker with so much stored.
+struct Filled {
+    size: Size,
+    data: PathBuf,
+    broker: Server,
+}
+
+/// Both brokers run all the time and are loaded in turn, so that a change of the machine's mood meets both alike.
 fn run(site: &Site, repetitions: u32, stored_gb: u64, findings: &mut Findings) -> Result<()> {
-    let data = site.path().join("stored");
-    let mut broker = Server::broker(&data)?;
-    let stream = StreamName::new(STREAM)?;
-    site.runtime.block_on(async {
-        let channel = Channel::connect(&Endpoint::new(&broker.endpoint)?).await?;
-        let control = Control::new(channel, rand::random());
-        let shards = u32::try_from(SHARDS)?;
-        anyhow::Ok(control.create_stream(&stream, shards, RETENTION_HOURS_DEFAULT).await?)
-    })?;
-    let mut stored = 0;
-    for (size, bytes) in [(LITTLE, GB), (MUCH, stored_gb * GB)] {
-        let records = (bytes - stored) / RECORD_BYTES as u64;
-        site.runtime.block_on(fill_with(Config::new(&broker.endpoint)?, &stream, records))?;
-        stored = bytes;
-        for _ in 0..repetitions {
-            load(site, &broker, size, findings);
-        }
+    let mut all = Vec::new();
+    for (size, name, bytes) in [(LITTLE, "stored-little", GB), (MUCH, "stored-much", stored_gb * GB)] {
+        let data = site.path().join(name);
+        let broker = Server::broker(&data)?;
+        site.runtime.block_on(fill(&broker, bytes))?;
+        all.push(Filled { size, data, broker });
+    }
+    for _ in 0..repetitions {
+        all.iter().for_each(|filled| load(site, &filled.broker, filled.size, findings));
+    }
+    for Filled { size, data, broker } in all {
         // the drop kills it
         drop(broker);
-        broker = Server::broker(&data)?;
-        findings.found(size.start, "ms", Ok(broker.ready_in.as_secs_f64() * 1e3));
+        let again = Server::broker(&data)?;
+        findings.found(size.start, "ms", Ok(again.ready_in.as_secs_f64() * 1e3));
+        drop(again);
+        std::fs::remove_dir_all(&data)?;
     }
-    drop(broker);
-    Ok(std::fs::remove_dir_all(&data)?)
+    Ok(())
+}
+
+async fn fill(broker: &Server, bytes: u64) -> Result<()> {
+    let stream = StreamName::new(STREAM)?;
+    let channel = Channel::connect(&Endpoint::new(&broker.endpoint)?).await?;
+    let control = Control::new(channel, rand::random());
+    control.create_stream(&stream, u32::try_from(SHARDS)?, RETENTION_HOURS_DEFAULT).await?;
+    fill_with(Config::new(&broker.endpoint)?, &stream, bytes / RECORD_BYTES as u64).await
 }
 
 fn load(site: &Site, broker: &Server, size: Size, findings: &mut Findings) {

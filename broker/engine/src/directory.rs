@@ -36,6 +36,14 @@ pub(crate) fn open(store: &mut dyn Store) -> Result<Directory> {
     Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, catalog })
 }
 
+/// The catalog of a directory as it is; nothing is counted up.
+pub(crate) fn read(store: &dyn Store) -> Result<CatalogState> {
+    if let Some(found) = store.get(FORMAT_KEY)? {
+        check_known(&found)?;
+    }
+    catalog_row::load(store)
+}
+
 fn claim(store: &mut dyn Store, batch: Batch) -> Result<()> {
     match store.commit(&[batch])?.as_slice() {
         [Verdict::Done] => Ok(()),
@@ -51,7 +59,11 @@ fn check_format(store: &mut dyn Store) -> Result<()> {
         let row = RowWriter::new(VERSION).u32(FORMAT).finish();
         return claim(store, Batch::compare_and_set(FORMAT_KEY, Expect::Absent, row));
     };
-    let mut row = RowReader::new("format of the directory", &found, VERSION)?;
+    check_known(&found)
+}
+
+fn check_known(found: &[u8]) -> Result<()> {
+    let mut row = RowReader::new("format of the directory", found, VERSION)?;
     let format = row.u32()?;
     row.finish()?;
     if format > FORMAT {

@@ -32,6 +32,7 @@ mod shared;
 mod store;
 mod stream;
 mod subscribe;
+mod verify;
 
 pub use append::Placed;
 pub use catalog::accounts::{AccountInfo, Commitment, CommitmentStatus};
@@ -52,5 +53,7 @@ pub use shard::pending::PendingAppend;
 pub use shard::quota::Quota;
 pub use stream::{NumberProblem, Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 pub use subscribe::Subscription;
+pub use tidemill_storage::verify::{Finding, Report, Severity};
 pub use tidemill_storage::{Appended, Durability, Health, Settings as StorageSettings};
 pub use tidemill_types::StreamIncarnation;
+pub use verify::{Verification, verify};

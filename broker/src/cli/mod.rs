@@ -13,12 +13,13 @@ mod put;
 mod serve;
 mod signals;
 mod stream;
+mod verify;
 
 use crate::auth::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidemill_proto::client::{Apps, Channel, Control, Endpoint};
 use tracing_subscriber::EnvFilter;
@@ -48,6 +49,8 @@ enum Command {
     Put(put::Args),
     /// Read records as a worker of an application
     Consume(consume::Args),
+    /// Check a data directory that no broker is using, byte by byte
+    Verify(verify::Args),
     /// Measure how much a broker takes and gives, and how soon it answers
     Bench(bench::Args),
 }
@@ -89,6 +92,7 @@ impl Cli {
             Command::App(args) => app::run(args).await,
             Command::Put(args) => put::run(args).await,
             Command::Consume(args) => consume::run(args).await,
+            Command::Verify(args) => verify::run(args).await,
             Command::Bench(args) => bench::run(args).await,
         }
     }
@@ -149,13 +153,17 @@ impl Connection {
     fn credentials(&self) -> Option<(&str, &str)> {
         self.access_key_id.as_deref().zip(self.secret_access_key.as_ref().map(Secret::reveal))
     }
-    /// What the file of authorities holds, if one is named.
     fn authorities(&self) -> Result<Option<Vec<u8>>> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())))
-        };
-        self.ca_file.as_ref().map(read).transpose()
+        authorities(self.ca_file.as_deref())
     }
+}
+
+/// What the file of authorities holds, if one is named.
+fn authorities(file: Option<&Path>) -> Result<Option<Vec<u8>>> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())))
+    };
+    file.map(read).transpose()
 }
 
 impl From<tidemill_proto::Error> for Error {

@@ -6,7 +6,7 @@
 //!  DATA_DIR/tls/ca-key.pem  ─► local ─┘
 //! ```
 //!
-//! What it is: settings in, a [`TlsAcceptor`] out. How it lives: a task follows the source and swaps what is shown; a
+//! What it is: settings in, a [`TlsAcceptor`] out; and [`client`], for the load generator. How it lives: a task follows the source and swaps what is shown; a
 //! handshake takes whatever is shown at that moment, connections under way keep theirs. Why the crypto provider is
 //! named here and not taken from the process: another library may have installed its own.
 //!
@@ -17,10 +17,13 @@ mod local;
 
 use crate::error::{Error, Result};
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use hyper_rustls::ConfigBuilderExt;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,6 +125,22 @@ fn acceptor(shown: Arc<Shown>) -> Result<TlsAcceptor> {
     let mut config = builder.with_no_client_auth().with_cert_resolver(shown);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// How a client of this program speaks TLS: it trusts these authorities (PEM), or those that the system trusts.
+pub(crate) fn client(authorities: Option<&[u8]>) -> Result<ClientConfig> {
+    let cannot = |e: &dyn std::fmt::Display| Error::usage(format!("no authorities to trust for TLS: {e}"));
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::because("cannot set up TLS", e))?;
+    let Some(pem) = authorities else {
+        return Ok(builder.with_native_roots().map_err(|e| cannot(&e))?.with_no_client_auth());
+    };
+    let mut trusted = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(pem) {
+        trusted.add(authority.map_err(|e| cannot(&e))?).map_err(|e| cannot(&e))?;
+    }
+    Ok(builder.with_root_certificates(trusted).with_no_client_auth())
 }
 
 fn provider() -> Arc<CryptoProvider> {

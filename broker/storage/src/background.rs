@@ -1,5 +1,5 @@
-//! The threads that drive storage: the one that commits, those that write large frames, one that writes back, one that keeps
-//! house (checkpoints, journal files ahead of need, timed syncs). No other thread is started in this crate.
+//! The threads that drive storage: the one that commits, those that write large frames, one that writes back, one that gives
+//! room back, one that keeps house (checkpoints, journal files ahead of need, timed syncs). No other thread is started in this crate.
 //!
 //! They end when the queue is closed and empty; joining waits for that.
 
@@ -110,6 +110,11 @@ impl Threads {
             others.push(spawn("tidemill-back", move || write_back(&shared))?);
         }
         {
+            let shared = shared.clone();
+            shared.leaving.begin();
+            others.push(spawn("tidemill-leave", move || shared.leaving.run())?);
+        }
+        {
             let (shared, stop) = (shared.clone(), stop.clone());
             others.push(spawn("tidemill-house", move || keep_house(&shared, &stop))?);
         }
@@ -134,6 +139,7 @@ impl Threads {
         self.writers.into_iter().for_each(ended);
         self.stop.set();
         self.shared.write_back.close();
+        self.shared.leaving.close();
         self.others.into_iter().for_each(ended);
     }
 }

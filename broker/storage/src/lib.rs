@@ -15,6 +15,7 @@ mod commit;
 mod epochs;
 mod error;
 mod journal;
+mod leaving;
 mod log_state;
 mod metrics;
 mod producers;
@@ -24,6 +25,7 @@ mod settings;
 mod shard_log;
 mod shared;
 mod storage;
+pub mod verify;
 mod watermarks;
 mod write_back;
 

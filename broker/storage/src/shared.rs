@@ -6,6 +6,7 @@ use crate::commit::{Committer, Queue};
 use crate::disk::{Disk, Sync};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Durable;
+use crate::leaving::Leaving;
 use crate::log_state::Segment;
 use crate::metrics::Metrics;
 use crate::segment::{OpenSegments, Pool, Retired, SegmentId};
@@ -15,8 +16,8 @@ use crate::write_back::WriteBack;
 use crate::{Health, LogId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use tidemill_types::{Clock, Epoch, MonotonicMs};
 
 /// So long after the last refusal for lack of room, storage counts as healthy again.
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub open_segments: OpenSegments,
     pub pool: Pool,
     pub write_back: WriteBack,
+    pub leaving: Leaving,
     pub metrics: Metrics,
     pub(crate) logs: RwLock<BTreeMap<LogId, Arc<LogInner>>>,
     pub(crate) retired: Mutex<Vec<Retired>>,
@@ -117,8 +119,7 @@ impl Shared {
         let gone: Vec<_> = segments
             .map(|segment| {
                 let id = SegmentId { log, number: segment.number };
-                // only one that may be recycled is held, to tell whether it is read: thousands of others would hold as many descriptors
-                let open = self.open_segments.take(id).filter(|_| self.pool.may_take(segment.capacity));
+                let open = self.open_segments.take(id).as_ref().map_or_else(Weak::new, Arc::downgrade);
                 Retired { id, capacity: segment.capacity, open }
             })
             .collect();

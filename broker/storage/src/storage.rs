@@ -8,6 +8,7 @@ use crate::commit::{Committer, DirectGroup, Queue, round};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, Journal, Preparation};
+use crate::leaving::Leaving;
 use crate::log_state::LogState;
 use crate::metrics::Metrics;
 use crate::recovery::{Recovery, recover};
@@ -70,6 +71,7 @@ impl Storage {
             open_segments,
             pool,
             write_back: WriteBack::default(),
+            leaving: Leaving::default(),
             metrics: Metrics::new(),
             logs: RwLock::new(logs),
             retired: Mutex::default(),

@@ -93,7 +93,9 @@ impl Endpoint {
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
-    pub(crate) fn authorities(&self) -> Option<&[u8]> {
+    /// The authorities that are trusted instead of those of the system, in PEM form, for clients that speak another protocol
+    /// to the same address.
+    pub fn authorities(&self) -> Option<&[u8]> {
         self.authorities.as_deref()
     }
 }

@@ -11,7 +11,7 @@ use tidemill_producer::{
     Aws, Config, HashKey, PartitionKey, Placed, Producer, Record, SequenceNumber, Ticket,
 };
 use tidemill_proto::aggregate;
-use tidemill_tests::Broker;
+use tidemill_tests::{Broker, ONE_CREDENTIAL};
 use tidemill_types::{HashKeyRange, ShardId};
 use tokio::time::timeout;
 
@@ -19,21 +19,6 @@ use tokio::time::timeout;
 const TICKET_DEADLINE: Duration = Duration::from_secs(60);
 const ID: &str = "test";
 const SECRET: &str = "secret";
-
-const CONFIG: &str = r#"
-[[credentials]]
-access_key_id = "test"
-secret_access_key = "secret"
-policies = ["everything"]
-
-[[policies]]
-name = "everything"
-
-[[policies.statements]]
-effect = "allow"
-actions = ["kinesis:*"]
-streams = ["*"]
-"#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sink {
@@ -81,7 +66,7 @@ impl Fixture {
     pub(crate) async fn start(sink: Sink) -> Result<Self> {
         let home = TempDir::new()?;
         let config = home.path().join("tidemill.toml");
-        std::fs::write(&config, CONFIG)?;
+        std::fs::write(&config, ONE_CREDENTIAL)?;
         let config = config.to_str().context("a temporary directory has a plain name")?;
         let broker = Broker::start(&home.path().join("data"), &["--config", config]).await?;
         let url = broker.url();

@@ -11,14 +11,18 @@
 use super::{Batch, Expect, Store, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::backends::InMemoryBackend;
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
+};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tracing::warn;
 
 /// The name of the file within the data directory.
-const FILE_NAME: &str = "metadata.redb";
+pub(crate) const FILE_NAME: &str = "metadata.redb";
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("metadata");
 const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits");
 /// All metadata of a thousand shards is about a megabyte.
@@ -45,6 +49,29 @@ impl RedbStore {
         synced.map_err(|e| {
             Error::caused(ErrorKind::Unavailable, format!("could not sync {}", dir.display()), e)
         })?;
+        Ok(Self { path, state: State::Open(database), commits })
+    }
+
+    /// The rows of the file in `dir`, every checksum verified, without a change to it: it is read into memory, where what a
+    /// crash left half done is settled.
+    pub(crate) fn verified(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE_NAME);
+        let bytes = std::fs::read(&path).map_err(|e| could_not_open(&path, redb::Error::Io(e)))?;
+        let memory = InMemoryBackend::new();
+        let loaded =
+            memory.set_len(bytes.len() as u64).and_then(|()| StorageBackend::write(&memory, 0, &bytes));
+        loaded.map_err(|e| Error::caused(ErrorKind::Internal, "could not hold the metadata in memory", e))?;
+        let open = || -> std::result::Result<_, redb::Error> {
+            let mut database = Builder::new().create_with_backend(memory)?;
+            let intact = database.check_integrity()?;
+            let commits = read_commits(&database)?;
+            Ok((database, commits, intact))
+        };
+        let (database, commits, intact) = open().map_err(|e| could_not_open(&path, e))?;
+        if !intact {
+            let message = format!("the metadata store {} does not match its checksums", path.display());
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
         Ok(Self { path, state: State::Open(database), commits })
     }
 
@@ -86,14 +113,16 @@ impl RedbStore {
     }
 }
 
-fn open_file(path: &Path) -> Result<(Database, u64)> {
-    let wrong = |e: redb::Error| {
-        let kind = match &e {
-            redb::Error::Corrupted(_) => ErrorKind::Damaged,
-            _ => ErrorKind::Unavailable,
-        };
-        Error::caused(kind, format!("could not open the metadata store {}", path.display()), e)
+fn could_not_open(path: &Path, error: redb::Error) -> Error {
+    let kind = match &error {
+        redb::Error::Corrupted(_) => ErrorKind::Damaged,
+        _ => ErrorKind::Unavailable,
     };
+    Error::caused(kind, format!("could not open the metadata store {}", path.display()), error)
+}
+
+fn open_file(path: &Path) -> Result<(Database, u64)> {
+    let wrong = |e: redb::Error| could_not_open(path, e);
     // redb would make it readable for everybody
     let mut options = OpenOptions::new();
     let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);

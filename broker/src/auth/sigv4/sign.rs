@@ -2,7 +2,7 @@
 //!
 //! Why: the load generator speaks to anything that verifies signatures, and must pay for them what every client pays. It
 //! shares the canonical form, the dates and the signing keys with the verifier, and each is tested against the other. What
-//! it does not do: the query form, session tokens.
+//! it does not do: the query form.
 
 use super::claim::Scope;
 use super::date::{Moment, basic};
@@ -16,19 +16,22 @@ use sha2::{Digest, Sha256};
 use tidemill_types::TimestampMs;
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// Signs with one credential for one region. Its signing keys are kept, so a signature costs two hashes.
 pub(crate) struct Signer {
     key_id: String,
     secret: Secret,
+    /// Of temporary credentials.
+    token: Option<Secret>,
     region: String,
     service: &'static str,
     keys: SigningKeys,
 }
 
 impl Signer {
-    pub(crate) fn new(key_id: String, secret: Secret, region: String) -> Self {
-        Self { key_id, secret, region, service: SERVICE, keys: SigningKeys::default() }
+    pub(crate) fn new(key_id: String, secret: Secret, token: Option<Secret>, region: String) -> Self {
+        Self { key_id, secret, token, region, service: SERVICE, keys: SigningKeys::default() }
     }
 
     /// Dates the request and signs every header that it has by now, and the body. A host must be among them. What cannot
@@ -37,6 +40,11 @@ impl Signer {
         let date = basic(Moment::new(now.seconds()));
         parts.headers.remove(AUTHORIZATION);
         parts.headers.insert(DATE, header(&date)?);
+        if let Some(token) = &self.token {
+            let mut value = header(token.reveal())?;
+            value.set_sensitive(true);
+            parts.headers.insert(TOKEN, value);
+        }
         if !parts.headers.contains_key(HOST) {
             return Err("a request without a host cannot be signed".to_owned());
         }
@@ -68,7 +76,8 @@ impl Signer {
 }
 
 fn header(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::try_from(text).map_err(|_| "the access key id or region cannot stand in a header".to_owned())
+    HeaderValue::try_from(text)
+        .map_err(|_| "the access key id, session token or region cannot stand in a header".to_owned())
 }
 
 #[cfg(test)]
@@ -80,7 +89,7 @@ mod tests {
 
     fn signer(service: &'static str) -> Signer {
         let secret = Secret::new(SECRET.to_owned());
-        Signer { service, ..Signer::new("AKIDEXAMPLE".to_owned(), secret, "us-east-1".to_owned()) }
+        Signer { service, ..Signer::new("AKIDEXAMPLE".to_owned(), secret, None, "us-east-1".to_owned()) }
     }
 
     fn request(body: &[u8]) -> Parts {
@@ -131,6 +140,22 @@ mod tests {
         assert_eq!(parts.headers.get(AUTHORIZATION).unwrap(), expected);
     }
 
+    #[test]
+    fn the_vector_with_a_session_token_comes_out() {
+        let has_token = |sent: &Sent| sent.parts().is_some_and(|parts| parts.headers.contains_key(TOKEN));
+        let sent = botocore().into_iter().find(has_token).unwrap();
+        let mut parts = sent.parts().unwrap();
+        let expected = parts.headers.remove(AUTHORIZATION).unwrap();
+        let token = parts.headers.remove(TOKEN).unwrap().to_str().unwrap().to_owned();
+        for unsigned in ["user-agent", "content-length"] {
+            parts.headers.remove(unsigned);
+        }
+        let signer = Signer { token: Some(Secret::new(token)), ..signer(SERVICE) };
+        signer.sign(&mut parts, &sent.body(), NOW).unwrap();
+        assert_eq!(parts.headers.get(AUTHORIZATION).unwrap(), &expected);
+        assert!(parts.headers[TOKEN].is_sensitive());
+    }
+
     /// Those of the suite that AWS publishes whose every header is signed.
     #[test]
     fn the_published_signatures_come_out() {
@@ -158,7 +183,7 @@ mod tests {
     #[test]
     fn what_cannot_stand_in_a_header_is_said() {
         let secret = Secret::new("s".to_owned());
-        let signer = Signer::new("line\nend".to_owned(), secret, "us-east-1".to_owned());
+        let signer = Signer::new("line\nend".to_owned(), secret, None, "us-east-1".to_owned());
         let mut parts = Request::post("/").header(HOST, "h:1").body(()).unwrap().into_parts().0;
         assert!(signer.sign(&mut parts, b"", NOW).unwrap_err().contains("access key id"));
         let mut hostless = Request::post("/").body(()).unwrap().into_parts().0;

@@ -1,6 +1,7 @@
 //! The command line of `bench`: what can be measured by which protocol, with which options. What does not fit together is
 //! refused here, before anything is started.
 
+use super::super::authorities;
 use super::plan::Plan;
 use super::site::{Credentials, Site};
 use crate::auth::Secret;
@@ -8,6 +9,7 @@ use crate::config::DurabilityMode;
 use crate::error::{Error, Result};
 use clap::ValueEnum;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 use tidemill_proto::client::Endpoint;
 use tidemill_types::limits::{PUT_RECORDS_ENTRIES_MAX, SHARDS_PER_STREAM_MAX};
@@ -53,7 +55,7 @@ pub(super) enum Target {
     Grpc,
     /// gRPC by hand: prepared frames into the append call, the read call without processing
     Bare,
-    /// The Kinesis API over HTTP/1.1 in JSON, signed: PutRecords, PutRecord, GetRecords
+    /// The Kinesis API in JSON, signed: PutRecords, PutRecord, GetRecords, SubscribeToShard
     Kinesis,
 }
 
@@ -64,8 +66,8 @@ impl Target {
             | Workload::Consume
             | Workload::Single
             | Workload::Latency
-            | Workload::Shards => true,
-            Workload::Fanout => self != Self::Kinesis,
+            | Workload::Shards
+            | Workload::Fanout => true,
             Workload::Recovery => self == Self::Bare,
             Workload::Idle => self != Self::Grpc,
         }
@@ -108,6 +110,9 @@ pub(in super::super) struct Args {
     /// What to measure [default: a broker in this process, with its data under the current directory]
     #[arg(long, value_name = "URL")]
     pub(super) endpoint: Option<Endpoint>,
+    /// PEM file with the authorities to trust for https:// [default: those the system trusts]
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// What an acknowledgement of a broker that is started here promises [default: device]
     #[arg(long, value_enum, conflicts_with = "endpoint")]
     pub(super) durability: Option<DurabilityMode>,
@@ -154,6 +159,15 @@ pub(in super::super) struct Args {
         requires = "access_key_id"
     )]
     secret_access_key: Option<Secret>,
+    /// Session token of temporary credentials, for the Kinesis API; better given in the environment
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "AWS_SESSION_TOKEN",
+        hide_env_values = true,
+        requires = "access_key_id"
+    )]
+    session_token: Option<Secret>,
     /// Region that signatures are for
     #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
     pub(super) region: String,
@@ -246,7 +260,7 @@ impl Args {
     /// Those that were given.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         let (id, secret) = (self.access_key_id.clone()?, self.secret_access_key.clone()?);
-        Some(Credentials { id, secret })
+        Some(Credentials { id, secret, token: self.session_token.clone() })
     }
 
     /// Where the pairs that need no process of their own are measured.
@@ -255,7 +269,15 @@ impl Args {
             return Ok(None);
         }
         match &self.endpoint {
-            Some(endpoint) => Site::elsewhere(endpoint).map(Some),
+            Some(endpoint) => {
+                let endpoint = match authorities(self.ca_file.as_deref())? {
+                    Some(pem) => {
+                        endpoint.clone().ca_certificate(pem).map_err(|e| Error::usage(e.message()))?
+                    }
+                    None => endpoint.clone(),
+                };
+                Ok(Some(Site::elsewhere(endpoint)))
+            }
             None => Site::start(self.durability.unwrap_or(DurabilityMode::Device)).await.map(Some),
         }
     }
@@ -297,14 +319,14 @@ mod tests {
         let all = pairs("").unwrap();
         let by = |target| [(target, Produce), (target, Consume)];
         assert_eq!(all, [by(Grpc), by(Bare), by(Kinesis)].concat());
-        assert_eq!(pairs("fanout").unwrap(), [(Grpc, Fanout), (Bare, Fanout)]);
+        assert_eq!(pairs("fanout").unwrap(), [Grpc, Bare, Kinesis].map(|target| (target, Fanout)));
         assert_eq!(pairs("recovery idle").unwrap(), [(Bare, Recovery), (Bare, Idle), (Kinesis, Idle)]);
     }
 
     #[test]
     fn what_a_protocol_cannot_do_is_refused_with_those_that_can() {
-        let told = refused("produce fanout --target kinesis");
-        assert!(told.contains("use --target grpc or --target bare"), "{told}");
+        let told = refused("produce idle --target grpc");
+        assert!(told.contains("use --target bare or --target kinesis"), "{told}");
         assert!(refused("recovery --target kinesis").contains("--target bare"));
         assert!(refused("idle --target grpc").contains("--target bare or --target kinesis"));
         assert!(refused("idle --endpoint http://127.0.0.1:1").contains("--endpoint"));

@@ -48,7 +48,7 @@ pub(super) async fn idle(stage: &Stage, durability: DurabilityMode, region: &str
     drop(maker);
     let _connections = match plan.target {
         Target::Kinesis => {
-            let client = kinesis::Client::new(&process.endpoint, None, region);
+            let client = kinesis::Client::new(&process.endpoint, None, region)?;
             Idle::Kinesis(client.idle_connections(&stage.stream, plan.connections).await?)
         }
         Target::Grpc | Target::Bare => {

@@ -19,6 +19,15 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 pub(super) struct Credentials {
     pub(super) id: String,
     pub(super) secret: Secret,
+    /// Of temporary ones.
+    pub(super) token: Option<Secret>,
+}
+
+impl Credentials {
+    /// Those that need no token.
+    pub(super) fn lasting(id: String, secret: Secret) -> Self {
+        Self { id, secret, token: None }
+    }
 }
 
 /// What is measured.
@@ -28,11 +37,8 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn elsewhere(endpoint: &Endpoint) -> Result<Self> {
-        if endpoint.is_https() {
-            return Err(Error::usage("bench speaks clear text: use http://"));
-        }
-        Ok(Self { endpoint: endpoint.clone(), own: None })
+    pub(super) fn elsewhere(endpoint: Endpoint) -> Self {
+        Self { endpoint, own: None }
     }
 
     /// A broker in this process.
@@ -86,10 +92,11 @@ pub(super) struct Native {
 }
 
 impl Native {
-    /// Over gRPC the secret itself travels, so in clear text it stays on this machine.
+    /// Over gRPC the secret itself travels, so in clear text it stays on this machine. Temporary credentials are for the
+    /// Kinesis API.
     pub(super) fn new(endpoint: &Endpoint, credentials: Option<Credentials>) -> Result<Self> {
         let given = credentials.is_some();
-        let credentials = credentials.filter(|_| is_loopback(endpoint));
+        let credentials = credentials.filter(|_| endpoint.is_https() || is_loopback(endpoint));
         if given && credentials.is_none() {
             eprintln!(
                 "tidemill: bench: the secret is not sent to {endpoint} over gRPC, which would carry it in clear text"
@@ -97,7 +104,7 @@ impl Native {
         }
         let plain = endpoint.clone();
         let endpoint = match &credentials {
-            Some(Credentials { id, secret }) => plain.credentials(id, secret.reveal())?,
+            Some(Credentials { id, secret, .. }) => plain.credentials(id, secret.reveal())?,
             None => plain,
         };
         Ok(Self { endpoint, credentials })

@@ -31,7 +31,7 @@ impl Client {
                 let native = Native::new(endpoint, credentials)?;
                 Self::Bare(Box::new(native::Client::connect(&native.endpoint, plan).await?))
             }
-            Target::Kinesis => Self::Kinesis(Box::new(kinesis::Client::new(endpoint, credentials, region))),
+            Target::Kinesis => Self::Kinesis(Box::new(kinesis::Client::new(endpoint, credentials, region)?)),
         })
     }
 
@@ -48,7 +48,7 @@ impl Client {
         match self {
             Self::Grpc(client) => client.connections().delete(&stage.stream).await,
             Self::Bare(client) => client.connections().delete(&stage.stream).await,
-            Self::Kinesis(client) => client.delete(&stage.stream).await,
+            Self::Kinesis(client) => client.delete(stage).await,
         }
     }
 
@@ -72,7 +72,8 @@ impl Client {
             (Workload::Latency, Self::Kinesis(client)) => client.latency(stage, rate).await?.into(),
             (Workload::Fanout, Self::Grpc(client)) => client.fanout(stage).await?.into(),
             (Workload::Fanout, Self::Bare(client)) => client.fanout(stage).await?.into(),
-            (Workload::Fanout | Workload::Recovery | Workload::Idle, _) => {
+            (Workload::Fanout, Self::Kinesis(client)) => client.fanout(stage).await?.into(),
+            (Workload::Recovery | Workload::Idle, _) => {
                 return Err(Error::usage(format!("{} is not measured like this", stage.plan.workload)));
             }
         })

@@ -24,7 +24,7 @@ use crate::producers::Batch;
 use crate::segment::{IndexEntry, SegmentHeader};
 use tidemill_types::{Epoch, ProducerId, SequenceIndex, TimestampMs};
 
-const NAME: &str = "checkpoint";
+pub(crate) const NAME: &str = "checkpoint";
 const NEW_NAME: &str = "checkpoint.new";
 const MAGIC: &[u8; 8] = b"TMCHKP01";
 const VERSION: u32 = 1;

@@ -34,8 +34,11 @@ impl Shared {
         *covered = checkpoint.next_group;
         self.committer.lock().journal.release(checkpoint.next_group);
         for gone in &retired {
-            if let Err(error) = self.pool.release(gone, &self.open_segments) {
-                tracing::warn!(%error, "a trimmed segment could not be removed; the next start removes it");
+            match self.pool.release(gone, &self.open_segments) {
+                Ok(file) => file.into_iter().for_each(|file| self.leaving.add(file)),
+                Err(error) => {
+                    tracing::warn!(%error, "a trimmed segment could not be removed; the next start removes it");
+                }
             }
         }
         self.metrics.checkpoint(self.clock.monotonic_us() - started);

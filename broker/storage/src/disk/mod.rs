@@ -1,5 +1,6 @@
-//! The seam to the disk: a directory of files. Two implementations: the operating system's ([`real`]), and one in memory
-//! that loses, tears and fails what a disk may lose, tear and fail ([`fault`]).
+//! The seam to the disk: a directory of files. Three implementations: the operating system's ([`real`]), the same without
+//! the right to change anything ([`read_only`]), and one in memory that loses, tears and fails what a disk may lose, tear
+//! and fail ([`fault`]).
 //!
 //! Names are relative, made of our own ids, at most one folder deep (`segments/…`); others are refused with
 //! `InvalidInput`, and so are ranges outside of a file. Every call may block.
@@ -7,6 +8,7 @@
 
 mod aligned;
 pub mod fault;
+pub mod read_only;
 pub mod real;
 #[cfg(test)]
 mod tests;
@@ -83,6 +85,9 @@ pub trait DiskFile: Send + std::marker::Sync + 'static {
     fn sync(&self) -> io::Result<()>;
     /// Asks the operating system to begin writing back a range; waits for nothing, promises nothing.
     fn start_write_back(&self, offset: u64, bytes: u64) -> io::Result<()>;
+    /// Gives the blocks of a range back, of a file that has no name any more and that nobody reads: it reads as zeros then.
+    /// May do nothing; then they go with the file.
+    fn give_back(&self, offset: u64, bytes: u64) -> io::Result<()>;
 }
 
 /// The name of the lock; no file of ours may have it.

@@ -310,25 +310,7 @@ impl DiskFile for RealFile {
     }
 
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
-        check_range(self.bytes, offset, bytes)?;
-        if bytes == 0 {
-            return Ok(Bytes::new());
-        }
-        let whole = match self.map.get() {
-            Some(whole) => whole,
-            None => {
-                let made = map_whole(&self.file)?;
-                self.map.get_or_init(|| made)
-            }
-        };
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        match start.checked_add(bytes) {
-            Some(end) if end <= whole.len() => Ok(whole.slice(start..end)),
-            _ => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file has become shorter since it was opened",
-            )),
-        }
+        map_range(&self.file, self.bytes, &self.map, offset, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -337,6 +319,46 @@ impl DiskFile for RealFile {
 
     fn start_write_back(&self, offset: u64, bytes: u64) -> io::Result<()> {
         start_write_back(&self.file, offset, bytes)
+    }
+
+    fn give_back(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{FallocateFlags, fallocate};
+            fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes)?;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, bytes);
+        Ok(())
+    }
+}
+
+/// Bytes of the map of a file, which is made when it is first needed.
+pub(super) fn map_range(
+    file: &File,
+    file_bytes: u64,
+    map: &OnceLock<Bytes>,
+    offset: u64,
+    bytes: usize,
+) -> io::Result<Bytes> {
+    check_range(file_bytes, offset, bytes)?;
+    if bytes == 0 {
+        return Ok(Bytes::new());
+    }
+    let whole = match map.get() {
+        Some(whole) => whole,
+        None => {
+            let made = map_whole(file)?;
+            map.get_or_init(|| made)
+        }
+    };
+    let start = usize::try_from(offset).map_err(io::Error::other)?;
+    match start.checked_add(bytes) {
+        Some(end) if end <= whole.len() => Ok(whole.slice(start..end)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file has become shorter since it was opened",
+        )),
     }
 }
 

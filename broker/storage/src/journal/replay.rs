@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// The files of a journal and what is free to give out.
 pub(crate) struct Found {
     pub files: Vec<Arc<dyn DiskFile>>,
+    /// Files that were never allocated whole; whoever owns the directory removes them.
+    pub unfinished: Vec<String>,
     pub next_generation: u64,
     pub next_id: u64,
 }
@@ -85,14 +87,14 @@ fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
 }
 
 fn find(disk: &dyn Disk) -> Result<Listed> {
-    let mut found = Found { files: Vec::new(), next_generation: 1, next_id: 0 };
+    let mut found = Found { files: Vec::new(), unfinished: Vec::new(), next_generation: 1, next_id: 0 };
     let (mut readable, mut headless) = (Vec::new(), Vec::new());
     let names = disk.list("").map_err(|e| Error::io(format!("cannot list {}", disk.path()), e))?;
     for (name, bytes) in names {
         let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
         found.next_id = found.next_id.max(u64::from_str_radix(id, 16).unwrap_or(0) + 1);
         if bytes < 2 * ALIGNMENT as u64 || !bytes.is_multiple_of(ALIGNMENT as u64) {
-            disk.remove(&name).map_err(|e| Error::io(format!("cannot remove the unfinished {name}"), e))?;
+            found.unfinished.push(name);
             continue;
         }
         let file =

@@ -11,6 +11,8 @@
 
 mod scan;
 
+pub(crate) use scan::{LOOK_BEHIND_BYTES, later_frame};
+
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::{Disk, DiskFile, Sync};
@@ -81,6 +83,9 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
         }
         Ok(())
     })?;
+    for name in &journal.unfinished {
+        remove(work, name)?;
+    }
     let durable = checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable);
     for log in logs.values_mut() {
         if log.may_hold_more() {

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, limits};
 
 /// Behind a bad frame, intact ones are looked for so far: two frames of the maximum size and a group.
-const LOOK_BEHIND_BYTES: usize = 2 * limits::FRAME_STORED_BYTES_MAX + (8 << 20);
+pub(crate) const LOOK_BEHIND_BYTES: usize = 2 * limits::FRAME_STORED_BYTES_MAX + (8 << 20);
 
 /// Extends the log by all intact frames, removes the segments behind the cut.
 pub(super) fn forward(
@@ -193,7 +193,7 @@ fn proves_damage(header: &FrameHeader, log: u64, expected: SequenceIndex) -> boo
 }
 
 /// The first intact frame of the log in `bytes` that was written when `expected` was durable already.
-fn later_frame(bytes: &Bytes, log: u64, expected: SequenceIndex) -> Option<(usize, FrameHeader)> {
+pub(crate) fn later_frame(bytes: &Bytes, log: u64, expected: SequenceIndex) -> Option<(usize, FrameHeader)> {
     const LOG_OFFSET: usize = 16;
     let needle = log.to_le_bytes();
     memchr::memmem::find_iter(bytes, &needle).find_map(|found| {

@@ -131,11 +131,11 @@ impl OpenSegments {
     }
 
     /// Closes a segment that was opened for a sync alone.
-    fn leave_aside(&self, segment: Arc<OpenSegment>) {
+    fn leave_aside(&self, segment: &Arc<OpenSegment>) {
         let mut table = self.open.lock();
         if let Some((_, used)) = table.by_id.get(&segment.id)
             && *used == UNUSED
-            && Arc::strong_count(&segment) == 2
+            && Arc::strong_count(segment) == 2
         {
             table.by_id.remove(&segment.id);
         }
@@ -182,7 +182,7 @@ impl OpenSegments {
                 Err(error) => return Err(error),
             };
             open.file.sync().map_err(|e| failed(format!("cannot sync {}", id.file()), e))?;
-            self.leave_aside(open);
+            self.leave_aside(&open);
         }
         if ids.is_empty() {
             return Ok(());

@@ -8,8 +8,10 @@ use super::{FOLDER, OpenSegment, OpenSegments, SegmentId};
 use crate::disk::{Disk, DiskFile, WriteMode};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+/// A file of this size takes its time to remove: 35 ms for 128 MiB on the development machine.
+const LARGE_BYTES: u64 = 4 << 20;
 const PREFIX: &str = "pool-";
 const SUFFIX: &str = ".recycled";
 
@@ -17,8 +19,8 @@ const SUFFIX: &str = ".recycled";
 pub(crate) struct Retired {
     pub id: SegmentId,
     pub capacity: u64,
-    /// Open, perhaps with readers; of one that may be recycled.
-    pub open: Option<Arc<OpenSegment>>,
+    /// As it was open when it left; whoever reads it keeps it alive.
+    pub open: Weak<OpenSegment>,
 }
 
 /// The files at hand.
@@ -57,11 +59,6 @@ impl Pool {
         Ok(true)
     }
 
-    /// Whether a segment of this size may be recycled.
-    pub(crate) fn may_take(&self, capacity: u64) -> bool {
-        capacity == self.file_bytes
-    }
-
     /// A file for segment `id`, recycled or new. Its old bytes mean nothing.
     pub(crate) fn make(&self, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>> {
         let name = id.file();
@@ -83,31 +80,40 @@ impl Pool {
             .map_err(|e| Error::io(format!("cannot allocate a segment of {bytes} bytes ({name})"), e))
     }
 
-    /// Recycles or removes a retired segment.
-    pub(crate) fn release(&self, retired: &Retired, open: &OpenSegments) -> Result<()> {
+    /// Recycles or removes a retired segment. What was removed, is large and read by nobody is handed back, open: its room
+    /// goes with it, and is better given back piece by piece.
+    pub(crate) fn release(
+        &self,
+        retired: &Retired,
+        open: &OpenSegments,
+    ) -> Result<Option<Arc<dyn DiskFile>>> {
         let name = retired.id.file();
         // the index goes first, so that it never describes other bytes
         self.remove_if_there(&retired.id.index_file())?;
+        let unread = |reopened: Option<Arc<OpenSegment>>| {
+            retired.open.strong_count() == 0 && reopened.is_none_or(|open| Arc::strong_count(&open) == 1)
+        };
         let mut state = self.state.lock();
-        if !self.may_take(retired.capacity) || state.names.len() >= self.most {
+        if retired.capacity != self.file_bytes || state.names.len() >= self.most {
             drop(state);
-            let removed = self.remove_if_there(&name);
-            open.take(retired.id); // behind the removal: nobody opens it again
-            return removed;
+            let kept = (retired.capacity >= LARGE_BYTES)
+                .then(|| self.disk.open(&name, WriteMode::Buffered).ok())
+                .flatten();
+            self.remove_if_there(&name)?;
+            // behind the removal: nobody opens it again
+            return Ok(kept.filter(|_| unread(open.take(retired.id))));
         }
         let recycled = format!("{FOLDER}/{PREFIX}{}{SUFFIX}", state.next);
         state.next += 1;
         self.disk.rename(&name, &recycled).map_err(|e| Error::io(format!("cannot rename {name}"), e))?;
         // from here on nobody can open it by its old name; who has it open still is counted
-        let reopened = open.take(retired.id);
-        let unread =
-            |segment: &Option<Arc<OpenSegment>>| segment.as_ref().is_none_or(|s| Arc::strong_count(s) == 1);
-        if unread(&retired.open) && unread(&reopened) {
+        if unread(open.take(retired.id)) {
             state.names.push(recycled);
-            return Ok(());
+            return Ok(None);
         }
         drop(state);
-        self.remove_if_there(&recycled)
+        self.remove_if_there(&recycled)?;
+        Ok(None)
     }
 
     fn remove_if_there(&self, name: &str) -> Result<()> {

@@ -28,6 +28,8 @@ struct DescribeReply {
 #[serde(rename_all = "PascalCase")]
 struct Description {
     stream_status: String,
+    #[serde(rename = "StreamARN", default)]
+    arn: String,
     #[serde(default)]
     shards: Vec<ShardRow>,
     #[serde(default)]
@@ -37,6 +39,23 @@ struct Description {
 #[serde(rename_all = "PascalCase")]
 struct ShardRow {
     shard_id: String,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RegisterReply {
+    consumer: ConsumerRow,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescribeConsumerReply {
+    consumer_description: ConsumerRow,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConsumerRow {
+    #[serde(rename = "ConsumerARN")]
+    arn: String,
+    consumer_status: String,
 }
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -94,8 +113,42 @@ pub(super) async fn create(http: &Http, stream: &StreamName, shards: u32) -> Res
     }
 }
 
-pub(super) async fn delete(http: &Http, stream: &StreamName) -> Result<()> {
-    http.must("DeleteStream", format!("{{\"StreamName\":\"{stream}\"}}")).await.map(drop)
+/// Deletes the stream; with its consumers, if it has any. Not every service knows of those.
+pub(super) async fn delete(http: &Http, stream: &StreamName, with_consumers: bool) -> Result<()> {
+    let mut body = json!({ "StreamName": stream.as_str() });
+    if with_consumers {
+        body["EnforceConsumerDeletion"] = true.into();
+    }
+    http.must("DeleteStream", body.to_string()).await.map(drop)
+}
+
+/// Registers so many consumers and waits until each may subscribe; their ARNs.
+pub(super) async fn consumers(http: &Http, stream: &StreamName, count: u32) -> Result<Vec<String>> {
+    let arn = describe(http, stream, None, 1).await?.arn;
+    let mut consumers = Vec::new();
+    for reader in 0..count {
+        let body = json!({ "StreamARN": arn, "ConsumerName": format!("reader-{reader}") });
+        let reply = http.must("RegisterStreamConsumer", body.to_string()).await?;
+        consumers.push(active(http, parse::<RegisterReply>(&reply)?.consumer).await?);
+    }
+    Ok(consumers)
+}
+
+async fn active(http: &Http, mut consumer: ConsumerRow) -> Result<String> {
+    let give_up = Instant::now() + ACTIVE_PATIENCE;
+    while consumer.consumer_status != "ACTIVE" {
+        if Instant::now() >= give_up {
+            let ConsumerRow { arn, consumer_status } = consumer;
+            return Err(Error::failed(format!(
+                "consumer {arn} is still {consumer_status} after {ACTIVE_PATIENCE:?}"
+            )));
+        }
+        sleep(ACTIVE_POLL).await;
+        let body = json!({ "ConsumerARN": consumer.arn }).to_string();
+        let reply = http.must("DescribeStreamConsumer", body).await?;
+        consumer = parse::<DescribeConsumerReply>(&reply)?.consumer_description;
+    }
+    Ok(consumer.arn)
 }
 
 /// The ids of all shards.

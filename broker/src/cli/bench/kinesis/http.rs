@@ -4,9 +4,12 @@ use super::super::site::{Credentials, authority};
 use super::super::tasks::Refusal;
 use crate::auth::{Secret, Signer};
 use crate::error::{Error, Result};
+use crate::tls;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -36,18 +39,25 @@ pub(super) struct Caller {
     host: String,
     signer: Signer,
     clock: SystemClock,
+    connector: HttpsConnector<HttpConnector>,
 }
 
 impl Caller {
-    pub(super) fn new(endpoint: &Endpoint, credentials: Option<Credentials>, region: &str) -> Arc<Self> {
-        let stand_in = || Credentials { id: STAND_IN.to_owned(), secret: Secret::new(STAND_IN.to_owned()) };
-        let Credentials { id, secret } = credentials.unwrap_or_else(stand_in);
-        Arc::new(Self {
-            uri: format!("{endpoint}/"),
-            host: authority(endpoint),
-            signer: Signer::new(id, secret, region.to_owned()),
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        credentials: Option<Credentials>,
+        region: &str,
+    ) -> Result<Arc<Self>> {
+        let stand_in = || Credentials::lasting(STAND_IN.to_owned(), Secret::new(STAND_IN.to_owned()));
+        let Credentials { id, secret, token } = credentials.unwrap_or_else(stand_in);
+        let (scheme, host) = (if endpoint.is_https() { "https" } else { "http" }, host(endpoint));
+        Ok(Arc::new(Self {
+            uri: format!("{scheme}://{host}/"),
+            host,
+            signer: Signer::new(id, secret, token, region.to_owned()),
             clock: SystemClock::new(),
-        })
+            connector: connector(endpoint)?,
+        }))
     }
 
     fn request(&self, operation: &str, body: &Bytes) -> Result<Request<Full<Bytes>>> {
@@ -66,9 +76,27 @@ impl Caller {
     }
 }
 
+/// As it stands in requests: without the port that goes without saying, as the clients of Amazon sign it.
+fn host(endpoint: &Endpoint) -> String {
+    let authority = authority(endpoint);
+    let usual = if endpoint.is_https() { ":443" } else { ":80" };
+    authority.strip_suffix(usual).map_or(authority.clone(), str::to_owned)
+}
+
+fn connector(endpoint: &Endpoint) -> Result<HttpsConnector<HttpConnector>> {
+    let mut clear = HttpConnector::new();
+    clear.set_nodelay(true);
+    clear.enforce_http(false);
+    // in clear text nobody is trusted, so nothing is read
+    let authorities = if endpoint.is_https() { endpoint.authorities() } else { Some(&[][..]) };
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls::client(authorities)?);
+    // subscriptions of Amazon are there over HTTP/2 alone, which only a handshake can agree on
+    Ok(builder.https_or_http().enable_all_versions().wrap_connector(clear))
+}
+
 /// A connection, made when it is first used and again when it broke.
 pub(super) struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     caller: Arc<Caller>,
 }
 
@@ -88,31 +116,44 @@ struct Exception {
 
 impl Http {
     pub(super) fn new(caller: &Arc<Caller>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        let connector = caller.connector.clone();
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
         Self { client, caller: Arc::clone(caller) }
     }
 
     /// Calls an operation. An error means that there was no answer.
     pub(super) async fn call(&self, operation: &str, body: Bytes) -> Result<Reply> {
+        let answered = in_time(operation, async {
+            let (status, answer) = self.send(operation, body).await?;
+            Ok((status, whole(answer).await?))
+        });
+        Ok(match answered.await? {
+            (StatusCode::OK, answer) => Reply::Done(answer),
+            (status, answer) => Reply::Refused(refusal(operation, status, &answer)),
+        })
+    }
+
+    /// Calls an operation whose answer goes on for as long as it is read.
+    pub(super) async fn open(
+        &self,
+        operation: &str,
+        body: Bytes,
+    ) -> Result<std::result::Result<Incoming, Refusal>> {
+        let answered = in_time(operation, async {
+            Ok(match self.send(operation, body).await? {
+                (StatusCode::OK, answer) => Ok(answer),
+                (status, answer) => Err(refusal(operation, status, &whole(answer).await?)),
+            })
+        });
+        answered.await
+    }
+
+    async fn send(&self, operation: &str, body: Bytes) -> Result<(StatusCode, Incoming)> {
         let request = self.caller.request(operation, &body)?;
         let uri = &self.caller.uri;
-        let answered = timeout(PATIENCE, async {
-            let no_answer =
-                |e| Error::failed(format!("no answer from {uri}: {}; is it running?", innermost(&e)));
-            let reply = self.client.request(request).await.map_err(no_answer)?;
-            let status = reply.status();
-            let body = reply.into_body().collect().await.map_err(|e| Error::because("half an answer", e))?;
-            Ok::<_, Error>((status, body.to_bytes()))
-        });
-        let (status, body) = answered
-            .await
-            .map_err(|_| Error::failed(format!("no answer to {operation} in {PATIENCE:?}")))??;
-        Ok(match status {
-            StatusCode::OK => Reply::Done(body),
-            status => Reply::Refused(refusal(operation, status, &body)),
-        })
+        let no_answer = |e| Error::failed(format!("no answer from {uri}: {}; is it running?", innermost(&e)));
+        let reply = self.client.request(request).await.map_err(no_answer)?;
+        Ok((reply.status(), reply.into_body()))
     }
 
     /// Calls an operation that must succeed.
@@ -122,6 +163,15 @@ impl Http {
             Reply::Refused(Refusal::Throttled(why) | Refusal::Failed(why)) => Err(Error::failed(why)),
         }
     }
+}
+
+async fn in_time<T>(operation: &str, answered: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::failed(format!("no answer to {operation} in {PATIENCE:?}"));
+    timeout(PATIENCE, answered).await.map_err(late)?
+}
+
+async fn whole(answer: Incoming) -> Result<Bytes> {
+    Ok(answer.collect().await.map_err(|e| Error::because("half an answer", e))?.to_bytes())
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
@@ -149,6 +199,18 @@ pub(super) fn is_throttle(kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_port_is_not_named() {
+        for (endpoint, expected) in [
+            ("https://kinesis.us-east-1.amazonaws.com:443", "kinesis.us-east-1.amazonaws.com"),
+            ("http://127.0.0.1:80", "127.0.0.1"),
+            ("https://127.0.0.1:80", "127.0.0.1:80"),
+            ("http://[::1]:4567", "[::1]:4567"),
+        ] {
+            assert_eq!(host(&Endpoint::new(endpoint).unwrap()), expected);
+        }
+    }
 
     #[test]
     fn what_is_too_much_at_once_is_told_from_what_fails() {

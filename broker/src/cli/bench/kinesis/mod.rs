@@ -1,5 +1,5 @@
-//! The target `kinesis`: load over the Kinesis API, for anything that speaks it: PutRecords, PutRecord and GetRecords, one
-//! request under way per connection.
+//! The target `kinesis`: load over the Kinesis API, for anything that speaks it: PutRecords, PutRecord, GetRecords and
+//! SubscribeToShard, one request under way per connection.
 //!
 //! Request bodies are made before the clock starts, so that the load generator costs little beside what it measures; each
 //! is signed when it is sent. What it does not do: retry. What a service does not take is counted.
@@ -8,23 +8,26 @@ mod api;
 mod bodies;
 mod http;
 mod read;
+mod subscribe;
 
 use super::meter::{Meter, Window};
 use super::pace::{self, Lane};
 use super::plan::Stage;
 use super::site::Credentials;
 use super::tasks::{Refusal, Refusals, note, together};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use api::{PutReply, not_kinesis};
 use bodies::Bodies;
 use bytes::Bytes;
 use http::{Caller, Http, Reply, is_throttle};
 use read::Reader;
 use std::sync::Arc;
+use subscribe::Subscriber;
 use tidemill_proto::client::Endpoint;
 use tidemill_types::StreamName;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// An endpoint of the Kinesis API.
 pub(super) struct Client {
@@ -33,17 +36,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &Endpoint, credentials: Option<Credentials>, region: &str) -> Self {
-        let caller = Caller::new(endpoint, credentials, region);
-        Self { http: Http::new(&caller), caller }
+    pub(super) fn new(endpoint: &Endpoint, credentials: Option<Credentials>, region: &str) -> Result<Self> {
+        let caller = Caller::new(endpoint, credentials, region)?;
+        Ok(Self { http: Http::new(&caller), caller })
     }
 
     pub(super) async fn create(&self, stream: &StreamName, shards: u32) -> Result<()> {
         api::create(&self.http, stream, shards).await
     }
 
-    pub(super) async fn delete(&self, stream: &StreamName) -> Result<()> {
-        api::delete(&self.http, stream).await
+    pub(super) async fn delete(&self, stage: &Stage) -> Result<()> {
+        api::delete(&self.http, &stage.stream, stage.plan.has_readers()).await
     }
 
     /// Connections that have been used once and now do nothing.
@@ -89,15 +92,51 @@ impl Client {
     }
 
     pub(super) async fn latency(&self, stage: &Stage, rate: u32) -> Result<Meter> {
-        let bodies = Bodies::singles(stage.stream.as_str(), &stage.plan);
         let course = stage.begin();
+        self.paced(stage, rate, &course.window).await
+    }
+
+    async fn paced(&self, stage: &Stage, rate: u32, window: &Arc<Window>) -> Result<Meter> {
+        let bodies = Bodies::singles(stage.stream.as_str(), &stage.plan);
         let mut tasks = JoinSet::new();
-        let lanes = pace::start(rate, stage.plan.connections as usize, &course.window);
+        let lanes = pace::start(rate, stage.plan.connections as usize, window);
         for (connection, lane) in lanes.into_iter().enumerate() {
             let put = Put { http: Http::new(&self.caller), bodies: bodies.clone(), connection };
-            tasks.spawn(put.open_loop(lane, Meter::new(Arc::clone(&course.window))));
+            tasks.spawn(put.open_loop(lane, Meter::new(Arc::clone(window))));
         }
-        together(tasks, Arc::clone(&course.window)).await
+        together(tasks, Arc::clone(window)).await
+    }
+
+    /// Subscribers of the one shard, which is written to meanwhile: at the rate, or as fast as it goes.
+    pub(super) async fn fanout(&self, stage: &Stage) -> Result<Meter> {
+        let shards = api::shards(&self.http, &stage.stream).await?;
+        let shard = shards.first().ok_or_else(|| Error::failed("the stream has no shard"))?;
+        let consumers = api::consumers(&self.http, &stage.stream, stage.plan.readers).await?;
+        let bodies = Bodies::batches(stage.stream.as_str(), &stage.plan);
+        let over = CancellationToken::new();
+        let course = stage.begin();
+        let mut tasks = JoinSet::new();
+        for consumer in consumers {
+            let reader = Subscriber { http: Http::new(&self.caller), consumer, shard: shard.clone() };
+            let subscription = reader.open(Meter::new(Arc::clone(&course.window))).await?;
+            tasks.spawn(subscription.follow(over.clone()));
+        }
+        let beside = course.window.beside();
+        let put = async {
+            match stage.plan.rate {
+                Some(rate) => self.paced(stage, rate, &beside).await,
+                None => self.put_all(stage, &bodies, &beside).await,
+            }
+        };
+        let closed = async {
+            course.window.over().await;
+            over.cancel();
+            Ok(())
+        };
+        let (put, mut meter, ()) =
+            tokio::try_join!(put, together(tasks, Arc::clone(&course.window)), closed)?;
+        meter.add_errors(&put);
+        Ok(meter)
     }
 
     pub(super) async fn consume(&self, stage: &Stage) -> Result<Meter> {

@@ -142,7 +142,10 @@ impl Client {
         let endpoint = self.native.endpoint.to_string();
         let mut builder = Worker::builder(&endpoint, app, stage.stream.as_str())
             .initial_position(InitialPosition::TrimHorizon);
-        if let Some(Credentials { id, secret }) = &self.native.credentials {
+        if let Some(pem) = self.native.endpoint.authorities() {
+            builder = builder.ca_certificate(pem);
+        }
+        if let Some(Credentials { id, secret, .. }) = &self.native.credentials {
             builder = builder.credentials(id, secret.reveal());
         }
         builder.build().map_err(|e| Error::failed(e.message()))

@@ -107,7 +107,10 @@ impl Fleet {
 
 fn config(native: &Native, plan: &Plan, connections: usize) -> tidemill_producer::Result<Config> {
     let mut config = Config::new(&native.endpoint.to_string())?.connections(connections)?;
-    if let Some(Credentials { id, secret }) = &native.credentials {
+    if let Some(pem) = native.endpoint.authorities() {
+        config = config.ca_certificate(pem)?;
+    }
+    if let Some(Credentials { id, secret, .. }) = &native.credentials {
         config = config.credentials(id, secret.reveal())?;
     }
     match plan.linger {

@@ -91,4 +91,12 @@ impl DiskFile for FaultFile {
     fn start_write_back(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
         self.shared.lock().powered()
     }
+
+    fn give_back(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
+        check_range(self.bytes, offset, bytes)?;
+        self.shared.lock().powered()?;
+        self.inode.lock().write_durable(offset, &[&vec![0; bytes]]);
+        Ok(())
+    }
 }

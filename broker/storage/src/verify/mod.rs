@@ -1,0 +1,171 @@
+//! Verification: everything a directory holds against its checksums, its order and its checkpoint, without changing a byte.
+//!
+//! ```text
+//!  checkpoint ─► journal groups behind it ─► each log: segment by segment, frame by frame, to where it ends
+//!                                        └─► the indexes beside full segments
+//! ```
+//!
+//! Why: damage must be found before somebody needs what it hit. It goes on behind what it finds, so that one report names
+//! all. It tells damage by the rules of recovery (FORMAT.md): what lies behind the end of a log or a journal means nothing,
+//! and a torn end is none. Not here: repairing, and the catalog (the engine's).
+
+mod segments;
+
+use crate::LogId;
+use crate::checkpoint::{Checkpoint, LogEntry};
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{Durable, ReplayRun, replay};
+use crate::segment::{FOLDER, NameKind, SegmentId};
+use segments::Log;
+use std::collections::{BTreeMap, BTreeSet};
+use tidemill_types::SequenceIndex;
+
+/// How bad a [`Finding`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Records, or what is needed to find them, are not what was written. Reads of them fail, or the directory is refused.
+    Damage,
+    /// An aid that is made anew by itself.
+    Aid,
+}
+
+/// Something that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Name of the file within the directory.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The log it belongs to, if it is of one.
+    pub log: Option<LogId>,
+    /// First and last index of the records that cannot be read, if that is known.
+    pub records: Option<(SequenceIndex, SequenceIndex)>,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+/// What a verification saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Intact frames.
+    pub frames: u64,
+    /// Records in them.
+    pub records: u64,
+    /// In the order in which they were found.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether anything is lost or in danger.
+    pub fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Damage)
+    }
+
+    fn damage(&mut self, file: impl Into<String>, offset: u64, what: impl Into<String>) {
+        self.findings.push(Finding {
+            file: file.into(),
+            offset,
+            severity: Severity::Damage,
+            log: None,
+            records: None,
+            what: what.into(),
+        });
+    }
+}
+
+/// Reads everything and compares. `progress` is told how many bytes of how many are done. The directory must be locked.
+/// Blocks for as long as it takes to read all of it.
+///
+/// Errors: [`ErrorKind::Io`] if the directory cannot be listed; [`ErrorKind::Refused`] for one of a later version.
+/// Everything else is a finding.
+pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+    let mut report = Report::default();
+    let folders = ["", FOLDER].map(|folder| {
+        disk.list(folder).map_err(|e| Error::io(format!("cannot list {folder} of {}", disk.path()), e))
+    });
+    let [top, segments] = folders;
+    let (top, segments) = (top?, segments?);
+    let total = top.iter().chain(&segments).map(|(_, bytes)| bytes).sum();
+    let checkpoint = read_checkpoint(disk, &mut report)?;
+    let of_journal: u64 = top.iter().map(|(_, bytes)| bytes).sum();
+    let runs = read_journal(disk, checkpoint.as_ref(), &mut report)?;
+    report.files += top.len() as u64;
+    report.bytes += of_journal;
+    progress(report.bytes, total);
+    let sizes = |kind: NameKind| {
+        let of_kind = segments.iter().filter_map(move |(name, bytes)| match SegmentId::parse(name) {
+            Some((id, found)) if found == kind => Some((id, *bytes)),
+            _ => None,
+        });
+        of_kind.collect::<BTreeMap<SegmentId, u64>>()
+    };
+    let (files, indexes) = (sizes(NameKind::Segment), sizes(NameKind::Index));
+    let entries: BTreeMap<LogId, &LogEntry> =
+        checkpoint.iter().flat_map(|checkpoint| &checkpoint.logs).map(|log| (log.id, log)).collect();
+    let logs: BTreeSet<LogId> = files.keys().map(|id| id.log).chain(entries.keys().copied()).collect();
+    for id in logs {
+        let of_log = |id: LogId| SegmentId { log: id, number: 0 }..=SegmentId { log: id, number: u64::MAX };
+        let log = Log {
+            id,
+            entry: entries.get(&id).copied(),
+            files: files.range(of_log(id)).map(|(segment, bytes)| (segment.number, *bytes)).collect(),
+            indexes: indexes.range(of_log(id)).map(|(segment, _)| segment.number).collect(),
+            runs: runs.get(&id).map_or(&[][..], Vec::as_slice),
+            durable: checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable),
+        };
+        log.verify(disk, &mut report, &mut |bytes| progress(bytes, total));
+    }
+    progress(total, total);
+    Ok(report)
+}
+
+fn read_checkpoint(disk: &dyn Disk, report: &mut Report) -> Result<Option<Checkpoint>> {
+    match Checkpoint::read(disk) {
+        Ok(checkpoint) => Ok(checkpoint),
+        Err(error) if error.kind() == ErrorKind::Refused => Err(error),
+        Err(error) => {
+            report.damage(crate::checkpoint::NAME, 0, error.to_string());
+            Ok(None)
+        }
+    }
+}
+
+/// What the journal holds of each log, in order. Without a checkpoint nobody knows what of it is still needed.
+fn read_journal(
+    disk: &dyn Disk,
+    checkpoint: Option<&Checkpoint>,
+    report: &mut Report,
+) -> Result<BTreeMap<LogId, Vec<ReplayRun>>> {
+    let mut runs: BTreeMap<LogId, Vec<ReplayRun>> = BTreeMap::new();
+    let Some(checkpoint) = checkpoint else { return Ok(runs) };
+    let replayed = replay(disk, checkpoint.next_group, |group| {
+        for run in group.runs {
+            runs.entry(run.segment.id.log).or_default().push(run);
+        }
+        Ok(())
+    });
+    match replayed {
+        Ok(_) => Ok(runs),
+        Err(error) if error.kind() == ErrorKind::Refused => Err(error),
+        Err(error) => {
+            let told = error.to_string();
+            let file = told.split_whitespace().next().unwrap_or("the journal").to_owned();
+            report.damage(file, offset_in(&told), told);
+            Ok(runs)
+        }
+    }
+}
+
+/// Errors of the journal name the offset in their text.
+fn offset_in(told: &str) -> u64 {
+    let number =
+        told.split("offset ").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    number.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
