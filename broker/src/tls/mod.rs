@@ -6,7 +6,7 @@
 //!  DATA_DIR/tls/ca-key.pem  ─► local ─┘
 //! ```
 //!
-//! What it is: settings in, a [`TlsAcceptor`] out; and [`client`], for the load generator. How it lives: a task follows the source and swaps what is shown; a
+//! What it is: settings in, a [`TlsAcceptor`] out; and the settings of a client, for the load generator. How it lives: a task follows the source and swaps what is shown; a
 //! handshake takes whatever is shown at that moment, connections under way keep theirs. Why the crypto provider is
 //! named here and not taken from the process: another library may have installed its own.
 //!

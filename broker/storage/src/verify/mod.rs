@@ -156,7 +156,11 @@ fn read_journal(
         Err(error) if error.kind() == ErrorKind::Refused => Err(error),
         Err(error) => {
             let told = error.to_string();
-            let file = told.split_whitespace().next().unwrap_or("the journal").to_owned();
+            let file = told
+                .split_whitespace()
+                .find(|word| word.starts_with("journal-"))
+                .unwrap_or("the journal")
+                .to_owned();
             report.damage(file, offset_in(&told), told);
             Ok(runs)
         }
