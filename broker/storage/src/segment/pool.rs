@@ -100,8 +100,8 @@ impl Pool {
                 .then(|| self.disk.open(&name, WriteMode::Buffered).ok())
                 .flatten();
             self.remove_if_there(&name)?;
-            // behind the removal: nobody opens it again
-            return Ok(kept.filter(|_| unread(open.take(retired.id))));
+            let reopened = open.take(retired.id); // behind the removal: nobody opens it again
+            return Ok(kept.filter(|_| unread(reopened)));
         }
         let recycled = format!("{FOLDER}/{PREFIX}{}{SUFFIX}", state.next);
         state.next += 1;
@@ -128,5 +128,33 @@ impl Pool {
     /// Bytes of the files at hand.
     pub(crate) fn bytes(&self) -> u64 {
         self.state.lock().names.len() as u64 * self.file_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LogId;
+    use crate::disk::fault::FaultDisk;
+
+    /// A reader may open a segment again between its leaving and the removal of its file.
+    #[test]
+    fn a_removed_segment_stays_open_for_its_readers_alone_whatever_its_size() {
+        let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new(1));
+        disk.lock().unwrap();
+        let open = OpenSegments::new(disk.clone(), 8);
+        let pool = Pool::new(disk.clone(), 1 << 30, 0);
+        for (number, capacity, is_read, is_handed_back) in
+            [(0, 4096, false, false), (1, LARGE_BYTES, false, true), (2, LARGE_BYTES, true, false)]
+        {
+            let id = SegmentId { log: LogId::new(1), number };
+            disk.create(&id.file(), capacity, WriteMode::Buffered).unwrap();
+            let held = open.get(id).unwrap().bytes(0, 1).unwrap();
+            let held = is_read.then_some(held);
+            let released = pool.release(&Retired { id, capacity, open: Weak::new() }, &open).unwrap();
+            assert_eq!(released.is_some(), is_handed_back, "segment {number}");
+            assert_eq!(open.len(), 0, "segment {number} is still open");
+            drop(held);
+        }
     }
 }

@@ -222,7 +222,6 @@ impl Log<'_> {
     /// What was written since the checkpoint: it ends where there is no next frame, neither here nor in the journal.
     fn walk_open(&self, id: SegmentId, bytes: &Bytes, from: u64, walk: &mut Walk<'_>) {
         let mut at = usize::try_from(from).unwrap_or(bytes.len());
-        let mut replayed = 0;
         while at < bytes.len() && !walk.ended {
             if let Some(run) = self.runs.iter().find(|run| run.segment.id == id && run.offset == at as u64) {
                 let mut inside = 0;
@@ -234,7 +233,6 @@ impl Log<'_> {
                 }
                 if inside > 0 {
                     at += inside;
-                    replayed = at;
                     continue;
                 }
             }
@@ -251,7 +249,7 @@ impl Log<'_> {
             |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64 && !run.bytes.is_empty();
         if self.runs.iter().any(|run| behind(&run)) {
             walk.damage(&file, at as u64, "frames that the journal holds lie behind it".to_owned());
-        } else if self.durable == Durable::EachGroup && !walk.ended && replayed <= at {
+        } else if self.durable == Durable::EachGroup && !walk.ended {
             let window = bytes.slice(at..bytes.len().min(at.saturating_add(LOOK_BEHIND_BYTES)));
             let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
             if let Some((found, header)) = later_frame(&window, self.id.get(), expected) {
