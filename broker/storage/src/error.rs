@@ -37,11 +37,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<io::Error>>,
+    /// The file that is damaged, and where.
+    place: Option<Arc<(String, u64)>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, place: None }
     }
     /// An error of the disk while doing `what`; a full disk is told apart.
     pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
@@ -49,12 +51,21 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
             _ => ErrorKind::Io,
         };
-        Self { kind, message: what.into(), source: Some(Arc::new(source)) }
+        Self { kind, message: what.into(), source: Some(Arc::new(source)), place: None }
     }
     /// The same failure, seen as another kind.
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
+    }
+    /// The same failure, which is damage of this file at this offset.
+    pub(crate) fn at(mut self, file: &str, offset: u64) -> Self {
+        self.place = Some(Arc::new((file.to_owned(), offset)));
+        self
+    }
+    /// The file that is damaged, and where, if that was told.
+    pub(crate) fn place(&self) -> Option<(&str, u64)> {
+        self.place.as_ref().map(|place| (place.0.as_str(), place.1))
     }
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {

@@ -57,7 +57,8 @@ pub(crate) fn replay(
                     "{before} is damaged: group {next} is missing, {} goes on with {}",
                     file.name, file.header.first_group
                 ),
-            ));
+            )
+            .at(before, 0));
         }
         next = walk(file, next, &mut apply)?;
     }
@@ -79,7 +80,7 @@ fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
             let message = format!(
                 "{name} is damaged at offset 0: its header is not intact, but group {number} behind it is"
             );
-            return Err(Error::new(ErrorKind::Damaged, message));
+            return Err(Error::new(ErrorKind::Damaged, message).at(name, 0));
         }
         at += group.file_bytes;
     }
@@ -107,7 +108,7 @@ fn find(disk: &dyn Disk) -> Result<Listed> {
             Some(header) if header.file_bytes != bytes => {
                 let expected = header.file_bytes;
                 let message = format!("{name} has {bytes} bytes where {expected} belong (offset {bytes})");
-                return Err(Error::new(ErrorKind::Damaged, message));
+                return Err(Error::new(ErrorKind::Damaged, message).at(&name, bytes));
             }
             Some(header) => {
                 found.next_generation = found.next_generation.max(header.generation + 1);
@@ -154,7 +155,8 @@ fn no_group_behind(file: &Readable, bad: usize, expected: u64) -> Result<()> {
                     "{} is damaged at offset {bad}: group {expected} is not intact, but group {} behind it is",
                     file.name, group.number
                 ),
-            ));
+            )
+            .at(&file.name, bad as u64));
         }
         at += ALIGNMENT;
     }

@@ -155,21 +155,9 @@ fn read_journal(
         Ok(_) => Ok(runs),
         Err(error) if error.kind() == ErrorKind::Refused => Err(error),
         Err(error) => {
-            let told = error.to_string();
-            let file = told
-                .split_whitespace()
-                .find(|word| word.starts_with("journal-"))
-                .unwrap_or("the journal")
-                .to_owned();
-            report.damage(file, offset_in(&told), told);
+            let (file, offset) = error.place().unwrap_or(("the journal", 0));
+            report.damage(file, offset, error.to_string());
             Ok(runs)
         }
     }
-}
-
-/// Errors of the journal name the offset in their text.
-fn offset_in(told: &str) -> u64 {
-    let number =
-        told.split("offset ").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-    number.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
