@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 const SCHEMA_ROOT: &str = "schema";
-const SCHEMA_FILES: [&str; 3] = ["v1/control.proto", "v1/data.proto", "v1/lease.proto"];
+const SCHEMA_FILES: [&str; 4] = ["v1/admin.proto", "v1/control.proto", "v1/data.proto", "v1/lease.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={SCHEMA_ROOT}");

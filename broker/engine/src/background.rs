@@ -8,6 +8,7 @@ use crate::catalog::registry::Registry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::table::LeaseTable;
 use crate::retention;
+use crate::scrub;
 use crate::shared::Shared;
 use crate::store::writer::{Metadata, Writer};
 use std::sync::Arc;
@@ -53,6 +54,10 @@ impl Background {
         let mut tasks = JoinSet::new();
         tasks.spawn(owner.run());
         let (registry, catalog) = (Arc::clone(&work.registry), work.catalog.clone());
+        if let Some(rate) = work.shared.settings().scrub_bytes_per_s {
+            let (registry, shared) = (Arc::clone(&work.registry), Arc::clone(&work.shared));
+            tasks.spawn(scrub::run(registry, shared, rate, stop.subscribe()));
+        }
         tasks.spawn(retention::run(registry, catalog, Arc::clone(&work.shared), stop.subscribe()));
         tasks.spawn(refresh_gauges(work, stop.subscribe()));
         Ok(Self { stop, tasks, metadata, writer_ended })

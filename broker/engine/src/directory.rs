@@ -6,6 +6,7 @@
 //!
 //! The epoch is counted up before anything is appended, so that no sequence number is ever given out twice.
 
+use crate::backup::Row;
 use crate::catalog::row as catalog_row;
 use crate::catalog::state::CatalogState;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,7 @@ use tidemill_types::Epoch;
 const FORMAT_KEY: &[u8] = b"meta/format";
 const EPOCH_KEY: &[u8] = b"meta/epoch";
 const SECRET_KEY: &[u8] = b"meta/secret";
+const LINEAGE_KEY: &[u8] = b"meta/lineage";
 /// The version of the directory as a whole. It rises when an older program could no longer read it.
 ///
 /// Format 1 was only ever written by programs before the first release: streams had no account and no settings.
@@ -26,6 +28,8 @@ const VERSION: u8 = 1;
 pub(crate) struct Directory {
     pub(crate) epoch: Epoch,
     pub(crate) secret: [u8; 32],
+    /// Names the directory and its backups.
+    pub(crate) lineage: u64,
     pub(crate) catalog: CatalogState,
 }
 
@@ -33,7 +37,7 @@ pub(crate) struct Directory {
 pub(crate) fn open(store: &mut dyn Store) -> Result<Directory> {
     check_format(store)?;
     let catalog = catalog_row::load(store)?;
-    Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, catalog })
+    Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, lineage: lineage(store)?, catalog })
 }
 
 /// The catalog of a directory as it is; nothing is counted up.
@@ -42,6 +46,19 @@ pub(crate) fn read(store: &dyn Store) -> Result<CatalogState> {
         check_known(&found)?;
     }
     catalog_row::load(store)
+}
+
+/// The epoch in which the directory was last opened.
+pub(crate) fn last_epoch(store: &dyn Store) -> Result<Epoch> {
+    let found = store.get(EPOCH_KEY)?.map_or(Ok(0), |found| epoch_of(&found))?;
+    Epoch::new(found).map_err(|e| Error::caused(ErrorKind::Damaged, "the epoch in the metadata store", e))
+}
+
+fn epoch_of(found: &[u8]) -> Result<u32> {
+    let mut row = RowReader::new("epoch", found, VERSION)?;
+    let epoch = row.u32()?;
+    row.finish()?;
+    Ok(epoch)
 }
 
 fn claim(store: &mut dyn Store, batch: Batch) -> Result<()> {
@@ -86,12 +103,7 @@ fn bump_epoch(store: &mut dyn Store) -> Result<Epoch> {
     let found = store.get(EPOCH_KEY)?;
     let (last, expect) = match found {
         None => (0, Expect::Absent),
-        Some(found) => {
-            let mut row = RowReader::new("epoch", &found, VERSION)?;
-            let last = row.u32()?;
-            row.finish()?;
-            (last, Expect::Value(found))
-        }
+        Some(found) => (epoch_of(&found)?, Expect::Value(found)),
     };
     let epoch = Epoch::new(last.saturating_add(1)).map_err(|e| {
         Error::caused(
@@ -121,6 +133,38 @@ fn secret(store: &mut dyn Store) -> Result<[u8; 32]> {
     let row = words.fold(RowWriter::new(VERSION), RowWriter::u64).finish();
     claim(store, Batch::compare_and_set(SECRET_KEY, Expect::Absent, row))?;
     Ok(secret)
+}
+
+fn lineage(store: &mut dyn Store) -> Result<u64> {
+    if store.get(LINEAGE_KEY)?.is_none() {
+        // 0 says that there is none
+        let row = RowWriter::new(VERSION).u64(rand::random_range(1..=u64::MAX)).finish();
+        claim(store, Batch::compare_and_set(LINEAGE_KEY, Expect::Absent, row))?;
+    }
+    lineage_of(store)
+}
+
+/// Names the directory and its backups; 0 if it was never opened.
+pub(crate) fn lineage_of(store: &dyn Store) -> Result<u64> {
+    let Some(found) = store.get(LINEAGE_KEY)? else { return Ok(0) };
+    let mut row = RowReader::new("lineage", &found, VERSION)?;
+    let lineage = row.u64()?;
+    row.finish()?;
+    Ok(lineage)
+}
+
+/// The rows of a backup as those of a directory of its own: so many epochs later, without secret and lineage, which it gets when
+/// it is opened.
+pub(crate) fn restored(rows: Vec<Row>, epochs: u32) -> Result<Vec<Row>> {
+    let kept = rows.into_iter().filter(|(key, _)| key != SECRET_KEY && key != LINEAGE_KEY);
+    let later = |(key, value): Row| {
+        if key != EPOCH_KEY {
+            return Ok((key, value));
+        }
+        let epoch = epoch_of(&value)?.saturating_add(epochs);
+        Ok((key, RowWriter::new(VERSION).u32(epoch).finish()))
+    };
+    kept.map(later).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The engine as a whole: opening, closing, and the verbs on streams.
 
 use crate::background::{Background, Work};
+use crate::backup::{Backup, HeldBackup};
 use crate::catalog::accounts::AccountInfo;
 use crate::catalog::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
 use crate::catalog::owner::{Catalog, Owner, open_stream};
@@ -44,6 +45,8 @@ struct Inner {
     catalog: Catalog,
     leases: Arc<LeaseTable>,
     secret: [u8; 32],
+    lineage: u64,
+    metadata: Metadata,
     background: Mutex<Option<Background>>,
 }
 
@@ -75,7 +78,8 @@ impl Engine {
     }
 
     fn start(opened: Opened, shared: Arc<Shared>) -> Result<Self> {
-        let Opened { storage, mut store, directory: Directory { epoch, secret, catalog: state } } = opened;
+        let Opened { storage, mut store, directory } = opened;
+        let Directory { epoch, secret, lineage, catalog: state } = directory;
         let live = state.shard_keys().collect();
         let (leases, orphans) = ending::load(&store, &live, shared.clock().monotonic())?;
         if !orphans.is_empty() {
@@ -116,8 +120,10 @@ impl Engine {
             catalog: catalog.clone(),
             leases: Arc::clone(&leases),
         };
-        let background = Mutex::new(Some(Background::start(work, owner, metadata, writer)?));
-        Ok(Self { inner: Arc::new(Inner { shared, storage, registry, catalog, leases, secret, background }) })
+        let background = Mutex::new(Some(Background::start(work, owner, metadata.clone(), writer)?));
+        let inner =
+            Inner { shared, storage, registry, catalog, leases, secret, lineage, metadata, background };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Refuses new work (`Unavailable`), ends subscriptions, makes durable what is queued, writes a checkpoint, ends
@@ -145,6 +151,24 @@ impl Engine {
             }
         }
         stopped
+    }
+
+    /// Begins a copy of everything at one moment, without what the caller holds already. Cancelling it is safe, and so is dropping
+    /// what it gives.
+    ///
+    /// Errors: `Precondition` if what is held is of another directory; `Unavailable`, `Internal`.
+    pub async fn backup(&self, held: HeldBackup) -> Result<Backup> {
+        let lineage = self.inner.lineage;
+        if held.lineage != 0 && held.lineage != lineage {
+            let message = "what is there is a backup of another broker; choose another folder";
+            return Err(Error::new(ErrorKind::Precondition, message));
+        }
+        self.inner.shared.check_open()?;
+        let storage = Arc::clone(&self.inner.storage);
+        let snapshot = tokio::task::spawn_blocking(move || storage.snapshot()).await;
+        let snapshot = snapshot.map_err(|e| Error::caused(ErrorKind::Internal, "the backup broke off", e))?;
+        let rows = self.inner.metadata.rows().await?;
+        Ok(Backup::start(lineage, rows, snapshot, held.segments))
     }
 
     /// The clock it was opened with.

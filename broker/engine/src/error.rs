@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use tidemill_storage as storage;
+use tidemill_types::SequenceIndex;
 
 /// What the caller can do about an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,12 +77,14 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Source>,
+    /// Records that damage keeps from being read.
+    lost: Option<(SequenceIndex, SequenceIndex)>,
 }
 
 impl Error {
     /// An error without an underlying one.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, lost: None }
     }
     /// An error that another one led to; its text is shown behind the message.
     pub(crate) fn caused(
@@ -89,7 +92,7 @@ impl Error {
         message: impl Into<String>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, message: message.into(), source: Some(Arc::new(source)) }
+        Self { kind, message: message.into(), source: Some(Arc::new(source)), lost: None }
     }
     /// What the storage said while doing `what`: the one table of its kinds.
     pub(crate) fn from_storage(what: &str, error: storage::Error) -> Self {
@@ -105,6 +108,14 @@ impl Error {
             _ => ErrorKind::Internal,
         };
         Self::caused(kind, what, error)
+    }
+    /// The same failure, which keeps records from being read: the index of the first, and the one from which reading goes on.
+    pub(crate) fn losing(self, lost: (SequenceIndex, SequenceIndex)) -> Self {
+        Self { lost: Some(lost), ..self }
+    }
+    /// Records that cannot be read, if that is what happened: the index of the first, and the one from which reading goes on.
+    pub(crate) fn lost(&self) -> Option<(SequenceIndex, SequenceIndex)> {
+        self.lost
     }
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {

@@ -14,7 +14,9 @@
 
 mod append;
 mod background;
+mod backup;
 mod catalog;
+mod damage;
 mod directory;
 mod engine;
 mod error;
@@ -24,7 +26,9 @@ mod metrics;
 #[cfg(test)]
 mod one_stream;
 mod read;
+mod repair;
 mod retention;
+mod scrub;
 mod seal;
 mod settings;
 mod shard;
@@ -35,6 +39,7 @@ mod subscribe;
 mod verify;
 
 pub use append::Placed;
+pub use backup::{Backup, BackupPart, Copied, HeldBackup, Receiving, Row, restore};
 pub use catalog::accounts::{AccountInfo, Commitment, CommitmentStatus};
 pub use catalog::consumers::{ConsumerInfo, ConsumerUpdate, ConsumersOnDelete};
 pub use catalog::settings::{
@@ -48,12 +53,15 @@ pub use lease::{
     RequestHandoff, ResetCheckpoints, ResetRow, Steal, Successor, TakeLease,
 };
 pub use read::{FramePage, ReadRecord, RecordPage};
+pub use repair::{Repair, repair};
 pub use settings::Settings;
 pub use shard::pending::PendingAppend;
 pub use shard::quota::Quota;
 pub use stream::{NumberProblem, Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 pub use subscribe::Subscription;
+pub use tidemill_storage::LogId;
+pub use tidemill_storage::backup::{Held, Part};
 pub use tidemill_storage::verify::{Finding, Report, Severity};
 pub use tidemill_storage::{Appended, Durability, Health, Settings as StorageSettings};
 pub use tidemill_types::StreamIncarnation;
-pub use verify::{Verification, verify};
+pub use verify::{Owners, Verification, verify};

@@ -47,6 +47,9 @@ pub(crate) struct Metrics {
     pub(crate) leases_held: Gauge,
     pub(crate) leases_expired: Gauge,
     pub(crate) leases_free: Gauge,
+    pub(crate) damaged_found: Counter,
+    pub(crate) damaged_passed: Counter,
+    pub(crate) scrubbed_bytes: Counter,
     pub(crate) handoffs_asked: Counter,
     pub(crate) handoffs_given: Counter,
     pub(crate) handoffs_forced: Counter,
@@ -86,6 +89,12 @@ fn describe() {
     describe_gauge!("tidemill_shards", Unit::Count, "shards, open and closed");
     describe_gauge!("tidemill_journal_bytes", Unit::Bytes, "bytes of journal files on disk");
     describe_gauge!("tidemill_segment_bytes", Unit::Bytes, "bytes of segments on disk");
+    describe_counter!(
+        "tidemill_damaged_records_total",
+        Unit::Count,
+        "records that cannot be read: found by the scrubber, and passed over by readers of the Kinesis API"
+    );
+    describe_counter!("tidemill_scrubbed_bytes_total", Unit::Bytes, "bytes that the scrubber has checked");
     describe_gauge!("tidemill_leases", Unit::Count, "leases by state: held, expired, free");
     describe_counter!(
         "tidemill_lease_handoffs_total",
@@ -108,6 +117,9 @@ impl Metrics {
             leases_held: gauge!("tidemill_leases", "state" => "held"),
             leases_expired: gauge!("tidemill_leases", "state" => "expired"),
             leases_free: gauge!("tidemill_leases", "state" => "free"),
+            damaged_found: counter!("tidemill_damaged_records_total", "by" => "scrubber"),
+            damaged_passed: counter!("tidemill_damaged_records_total", "by" => "reader"),
+            scrubbed_bytes: counter!("tidemill_scrubbed_bytes_total"),
             handoffs_asked: counter!("tidemill_lease_handoffs_total", "step" => "asked"),
             handoffs_given: counter!("tidemill_lease_handoffs_total", "step" => "given"),
             handoffs_forced: counter!("tidemill_lease_handoffs_total", "step" => "forced"),

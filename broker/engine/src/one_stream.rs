@@ -28,7 +28,7 @@ pub(crate) struct OneStream {
     pub(crate) registry: Arc<Registry>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) state: CatalogState,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl OneStream {
@@ -54,7 +54,7 @@ impl OneStream {
         let registry = Arc::new(Registry::default());
         let core = open_stream(&state, &name, &shared, &storage).unwrap();
         registry.insert(Arc::clone(&core));
-        Self { name, stream: Stream { core }, shared, clock, registry, storage, state, _dir: dir }
+        Self { name, stream: Stream { core }, shared, clock, registry, storage, state, dir }
     }
     /// Starts the owner of its catalog over a store in memory.
     pub(crate) fn run_owner(&self) -> (Catalog, MemoryStore) {

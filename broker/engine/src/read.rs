@@ -7,6 +7,7 @@
 //! does not exist on a runtime of one thread.
 
 use crate::append::counted_bytes;
+use crate::damage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::handle::ShardHandle;
 use crate::stream::{Stream, StreamCore};
@@ -123,8 +124,8 @@ impl Stream {
     ///
     /// A page ends before the first frame that cannot be decrypted.
     ///
-    /// Errors: `NotFound`, `Unavailable`, `Throttled` while the shard's quota is used up, `Damaged`, `Internal`; those of keys
-    /// if what is to be read is encrypted.
+    /// Errors: `NotFound`, `Unavailable`, `Throttled` while the shard's quota is used up, `Internal`; `Damaged` where records cannot
+    /// be served, with the sequence number at which reading goes on; those of keys if what is to be read is encrypted.
     pub async fn read(&self, shard: ShardId, from: SequenceIndex, max_bytes: usize) -> Result<FramePage> {
         let handle = self.core.handle(shard)?;
         handle.check_readable()?;
@@ -140,7 +141,7 @@ impl Stream {
     }
 
     /// The same as single records: at most `max_records` and `max_bytes` (data and key; a single larger record comes
-    /// alone). Cancel-safe. Errors as of [`Stream::read`].
+    /// alone). Records that are damaged are passed over, see the module `damage`. Cancel-safe. Errors as of [`Stream::read`].
     pub async fn read_records(
         &self,
         shard: ShardId,
@@ -219,8 +220,7 @@ pub(crate) fn frame_page(
         true => Opened::none(from),
         false => {
             let chunk = handle.log().read(from, max_bytes);
-            let chunk = chunk.map_err(|e| Error::from_storage(&reading(core, handle), e))?;
-            open_frames(core, chunk)?
+            open_frames(core, chunk.map_err(|e| damage::told(core, handle, e))?)?
         }
     };
     let Opened { frames, lying, encrypted, next } = opened;
@@ -277,10 +277,6 @@ fn open_frames(core: &StreamCore, chunk: Chunk) -> Result<Opened> {
     Ok(opened)
 }
 
-fn reading(core: &StreamCore, handle: &ShardHandle) -> String {
-    format!("could not read {} of stream {}", handle.shard().id, core.key())
-}
-
 /// Records collected under the limits of a page.
 struct Collected {
     records: Vec<ReadRecord>,
@@ -300,7 +296,14 @@ fn record_page(
     while room && page.next < handle.log().marks().durable() {
         let step = max_bytes.saturating_sub(page.bytes).min(STEP_BYTES_MAX);
         let chunk = handle.log().read(page.next, step);
-        let chunk = chunk.map_err(|e| Error::from_storage(&reading(core, handle), e))?;
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                let error = damage::told(core, handle, error);
+                page.next = damage::pass_over(handle, &error).ok_or(error)?;
+                continue;
+            }
+        };
         let came_to_nothing = chunk.next <= page.next && chunk.frames.is_empty();
         room = collect(&mut page, core, handle.shard(), chunk.frames, max_records, max_bytes)?;
         if room {

@@ -13,6 +13,7 @@
 //! by the time the reader comes are skipped; [`FramePage::from`] shows it.
 
 use crate::append::counted_bytes;
+use crate::damage;
 use crate::error::Result;
 use crate::read::{Ending, FramePage, blocking, ending, frame_page};
 use crate::shard::handle::ShardHandle;
@@ -36,6 +37,8 @@ pub struct Subscription {
     tail: watch::Receiver<SequenceIndex>,
     closing: watch::Receiver<bool>,
     state: State,
+    /// Whether damaged records are passed over instead of told.
+    passes_damage: bool,
     /// What it has read and is to wait for, under a quota.
     owed: Option<Owed>,
     started: Instant,
@@ -57,11 +60,18 @@ impl Stream {
         let core = Arc::clone(&self.core);
         let owed = handle.shared().settings().quota.read_bytes_per_s.map(Owed::new);
         let (state, started) = (State::CatchingUp, Instant::now());
-        Ok(Subscription { core, handle, next: from, tail, closing, state, owed, started })
+        let passes_damage = false;
+        Ok(Subscription { core, handle, next: from, tail, closing, state, passes_damage, owed, started })
     }
 }
 
 impl Subscription {
+    /// Passes over damaged records, instead of telling of them: see the module `damage`.
+    #[must_use]
+    pub fn passing_over_damage(self) -> Self {
+        Self { passes_damage: true, ..self }
+    }
+
     /// The next page of up to `max_bytes` (at least one frame); waits until there are records. `None` after the page
     /// whose `end` is set was delivered. Cancel-safe: what was not returned comes again.
     ///
@@ -92,6 +102,12 @@ impl Subscription {
             }
             if is_behind || self.is_at_end() {
                 let page = self.read(max_bytes).await;
+                if let (true, Err(error)) = (self.passes_damage, &page)
+                    && let Some(behind) = damage::pass_over(&self.handle, error)
+                {
+                    self.next = behind;
+                    continue;
+                }
                 let page = self.handle.shared().metrics().note(page)?;
                 if !page.frames.is_empty() || page.end.is_some() {
                     return Ok(Some(page));

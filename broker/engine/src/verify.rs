@@ -2,7 +2,7 @@
 //!
 //! Changes nothing. Where files are named for logs, it tells whose they are.
 
-use crate::catalog::state::CatalogState;
+use crate::catalog::state::{CatalogState, StreamRow};
 use crate::directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::ending;
@@ -23,7 +23,8 @@ pub struct Verification {
     pub metadata: Option<(&'static str, String)>,
     /// Streams in the catalog; none if it cannot be read.
     pub streams: usize,
-    shards: HashMap<LogId, (StreamKey, ShardId)>,
+    /// Whose logs they are.
+    pub owners: Owners,
 }
 
 impl Verification {
@@ -31,13 +32,30 @@ impl Verification {
     pub fn is_damaged(&self) -> bool {
         self.metadata.is_some() || self.records.is_damaged()
     }
+}
+
+/// Whose logs they are, as the catalog says.
+#[derive(Debug, Default)]
+pub struct Owners(HashMap<LogId, (StreamKey, ShardId)>);
+
+impl Owners {
+    /// Whose log it is; none of one that the catalog does not know.
+    pub fn of(&self, log: LogId) -> Option<&(StreamKey, ShardId)> {
+        self.0.get(&log)
+    }
     /// Shards in the catalog.
     pub fn shard_count(&self) -> usize {
-        self.shards.len()
+        self.0.len()
     }
-    /// Whose log it is; none of one that the catalog does not know.
-    pub fn shard_of(&self, log: LogId) -> Option<&(StreamKey, ShardId)> {
-        self.shards.get(&log)
+    pub(crate) fn new(catalog: &CatalogState) -> Self {
+        let of_stream = |stream: &StreamRow| {
+            let key = stream.key.clone();
+            catalog
+                .shards(stream.incarnation)
+                .map(move |row| (row.log, (key.clone(), row.shard.id)))
+                .collect::<Vec<_>>()
+        };
+        Self(catalog.streams().flat_map(of_stream).collect())
     }
 }
 
@@ -55,17 +73,10 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Ver
         Err(error) if error.kind() == ErrorKind::Invalid => return Err(error),
         Err(error) => (CatalogState::default(), Some((FILE_NAME, error.to_string()))),
     };
-    let of_stream = |stream: &crate::catalog::state::StreamRow| {
-        let key = stream.key.clone();
-        catalog
-            .shards(stream.incarnation)
-            .map(move |row| (row.log, (key.clone(), row.shard.id)))
-            .collect::<Vec<_>>()
-    };
-    let shards = catalog.streams().flat_map(of_stream).collect();
     let records = tidemill_storage::verify::verify(&disk, progress)
         .map_err(|e| Error::from_storage("cannot verify", e))?;
-    Ok(Verification { records, metadata, streams: catalog.streams().count(), shards })
+    let owners = Owners::new(&catalog);
+    Ok(Verification { records, metadata, streams: catalog.streams().count(), owners })
 }
 
 fn read_catalog(data_dir: &Path) -> Result<CatalogState> {

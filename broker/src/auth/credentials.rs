@@ -238,9 +238,12 @@ fn statement(settings: &StatementSettings, policy: &str) -> Result<Statement, St
     if settings.actions.is_empty() || settings.streams.is_empty() {
         return Err(bad("a statement must name actions and streams; \"*\" means all"));
     }
-    let is_action = |text: &String| text == "*" || text.to_ascii_lowercase().starts_with("kinesis:");
+    let is_action = |text: &String| {
+        let text = text.to_ascii_lowercase();
+        text == "*" || text.starts_with("kinesis:") || text.starts_with("tidemill:")
+    };
     if let Some(other) = settings.actions.iter().find(|text| !is_action(text)) {
-        return Err(bad(&format!("actions begin with kinesis:, found {other:?}")));
+        return Err(bad(&format!("actions begin with kinesis: or tidemill:, found {other:?}")));
     }
     // a pattern that can never match would give nothing, but also take nothing
     let is_stream = |text: &String| text == "*" || text.starts_with("arn:") || !text.contains([':', '/']);

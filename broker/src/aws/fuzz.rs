@@ -203,13 +203,21 @@ mod tests {
     use super::*;
     use rand::rngs::StdRng;
     use rand::{Rng, RngExt, SeedableRng};
+    use tidemill_types::{Clock, MonotonicMs, SystemClock};
 
     const INPUTS: usize = 4000;
 
+    /// For longer than so many inputs take: seconds from the environment.
+    fn duration() -> MonotonicMs {
+        let seconds = std::env::var("TIDEMILL_FUZZ_SECONDS").ok();
+        let seconds: u64 = seconds.map_or(0, |text| text.parse().expect("TIDEMILL_FUZZ_SECONDS is a number"));
+        MonotonicMs::new(seconds * 1000)
+    }
+
     fn smoke(target: fn(&[u8]), seed: u64) {
         let mut rng = StdRng::seed_from_u64(seed);
-        let examples = examples();
-        for round in 0..INPUTS {
+        let (examples, clock, duration) = (examples(), SystemClock::new(), duration());
+        for round in (0..).take_while(|round| *round < INPUTS || clock.monotonic() < duration) {
             let mut input = examples[rng.random_range(0..examples.len())].clone();
             if round % 4 == 0 {
                 input = vec![0; rng.random_range(0..300)];

@@ -4,12 +4,14 @@
 //! may want to stderr. What it does not do: anything that a library of this workspace does; commands are thin users.
 
 mod app;
+mod backup;
 mod bench;
 mod consume;
 mod demo;
 mod lines;
 mod output;
 mod put;
+mod repair;
 mod serve;
 mod signals;
 mod stream;
@@ -49,8 +51,14 @@ enum Command {
     Put(put::Args),
     /// Read records as a worker of an application
     Consume(consume::Args),
+    /// Copy everything that a running broker holds into a folder; again, what is new
+    Backup(backup::Args),
+    /// Make a data directory from a backup
+    Restore(backup::RestoreArgs),
     /// Check a data directory that no broker is using, byte by byte
     Verify(verify::Args),
+    /// Make a damaged data directory usable again, at the cost of the records that are damaged
+    Repair(repair::Args),
     /// Measure how much a broker takes and gives, and how soon it answers
     Bench(bench::Args),
 }
@@ -92,7 +100,10 @@ impl Cli {
             Command::App(args) => app::run(args).await,
             Command::Put(args) => put::run(args).await,
             Command::Consume(args) => consume::run(args).await,
+            Command::Backup(args) => backup::run(args).await,
+            Command::Restore(args) => backup::run_restore(args).await,
             Command::Verify(args) => verify::run(args).await,
+            Command::Repair(args) => repair::run(args).await,
             Command::Bench(args) => bench::run(args).await,
         }
     }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::PathBuf;
-use tidemill_engine::{Finding, Severity, Verification, verify};
+use tidemill_engine::{Finding, Owners, Severity, Verification, verify};
 
 /// Check every byte of a data directory that no broker is using
 #[derive(Debug, clap::Args)]
@@ -17,9 +17,9 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// A finding, as it is told.
 #[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     file: &'a str,
     offset: u64,
     severity: &'static str,
@@ -28,6 +28,8 @@ struct Line<'a> {
     first_index: Option<u64>,
     last_index: Option<u64>,
     what: &'a str,
+    /// Whether `tidemill repair` can make the rest usable again.
+    can_be_mended: bool,
 }
 
 #[derive(Serialize)]
@@ -45,6 +47,17 @@ struct Whole {
 pub(super) async fn run(args: Args) -> Result<()> {
     let Args { data_dir, json } = args;
     let named = data_dir.display().to_string();
+    let checked = check(data_dir, json).await?;
+    tell(&checked, json)?;
+    if checked.is_damaged() {
+        return Err(Error::failed(format!("{named} is damaged")));
+    }
+    Ok(())
+}
+
+/// Reads everything, with a bar for people.
+pub(super) async fn check(data_dir: PathBuf, json: bool) -> Result<Verification> {
+    let named = data_dir.display().to_string();
     let checked = tokio::task::spawn_blocking(move || {
         let bar = bar(json);
         let checked = verify(&data_dir, &mut |done, total| {
@@ -55,22 +68,18 @@ pub(super) async fn run(args: Args) -> Result<()> {
         checked
     });
     let checked = checked.await.map_err(|e| Error::because("the check broke off", e))?;
-    let checked = checked.map_err(|e| Error::because(&named, e))?;
-    tell(&checked, json)?;
-    if checked.is_damaged() {
-        return Err(Error::failed(format!("{named} is damaged")));
-    }
-    Ok(())
+    checked.map_err(|e| Error::because(&named, e))
 }
 
-fn bar(json: bool) -> ProgressBar {
+pub(super) fn bar(json: bool) -> ProgressBar {
     let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {elapsed} left {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 
-fn tell(checked: &Verification, json: bool) -> Result<()> {
+/// Prints every finding, and a summary.
+pub(super) fn tell(checked: &Verification, json: bool) -> Result<()> {
     let metadata = checked.metadata.as_ref().map(|(file, what)| Line {
         file,
         offset: 0,
@@ -80,23 +89,20 @@ fn tell(checked: &Verification, json: bool) -> Result<()> {
         first_index: None,
         last_index: None,
         what,
+        can_be_mended: false,
     });
-    let findings = checked.records.findings.iter().map(|finding| line(checked, finding));
+    let findings = checked.records.findings.iter().map(|finding| line(&checked.owners, finding));
     let mut count = 0;
     for line in metadata.into_iter().chain(findings) {
         count += 1;
-        if json {
-            output::json(&line)?;
-        } else {
-            output::line(&people(&line))?;
-        }
+        tell_line(&line, json)?;
     }
     let report = &checked.records;
     let whole = Whole {
         files: report.files,
         bytes: report.bytes,
         streams: checked.streams,
-        shards: checked.shard_count(),
+        shards: checked.owners.shard_count(),
         frames: report.frames,
         records: report.records,
         findings: count,
@@ -111,8 +117,9 @@ fn tell(checked: &Verification, json: bool) -> Result<()> {
     ))
 }
 
-fn line<'a>(checked: &Verification, finding: &'a Finding) -> Line<'a> {
-    let owner = finding.log.and_then(|log| checked.shard_of(log));
+/// The finding with the names of stream and shard.
+pub(super) fn line<'a>(owners: &Owners, finding: &'a Finding) -> Line<'a> {
+    let owner = finding.log.and_then(|log| owners.of(log));
     Line {
         file: &finding.file,
         offset: finding.offset,
@@ -122,7 +129,13 @@ fn line<'a>(checked: &Verification, finding: &'a Finding) -> Line<'a> {
         first_index: finding.records.map(|(first, _)| first.get()),
         last_index: finding.records.map(|(_, last)| last.get()),
         what: &finding.what,
+        can_be_mended: finding.can_be_mended(),
     }
+}
+
+/// Prints a finding.
+pub(super) fn tell_line(line: &Line<'_>, json: bool) -> Result<()> {
+    if json { output::json(line) } else { output::line(&people(line)) }
 }
 
 fn name(severity: Severity) -> &'static str {

@@ -56,6 +56,7 @@ pub(super) struct StorageFile {
     pub(super) journal_bytes_max: Option<u64>,
     pub(super) segment_bytes_max: Option<u64>,
     pub(super) open_segments_max: Option<usize>,
+    pub(super) scrub_bytes_per_s: Option<u64>,
 }
 
 impl File {

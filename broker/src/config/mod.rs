@@ -24,6 +24,7 @@ use crate::open_files;
 use crate::server::{BrokerSettings, Exposure};
 use file::File;
 use serde::Deserialize;
+use std::num::NonZeroU64;
 use tidemill_engine::KeyRing;
 use tidemill_storage::Durability;
 
@@ -69,6 +70,7 @@ fn compose(flags: Flags, file: File) -> Result<Config> {
     set(&mut broker.account, flags.account.or(file.account));
     set(&mut broker.region, flags.region.or(file.region));
     set(&mut broker.connections_max, file.server.connections_max);
+    broker.connections_max = open_files::for_connections(broker.connections_max);
     broker.limits = limits::compose(flags.limits.or(file.limits).as_deref())?;
     broker.tls = tls::compose(flags.tls, file.tls)?;
     if flags.insecure || file.insecure.unwrap_or(false) {
@@ -80,6 +82,9 @@ fn compose(flags: Flags, file: File) -> Result<Config> {
     set(&mut engine.queue_bytes_total, file.engine.queue_bytes_total);
     set(&mut engine.shards_max, file.engine.shards_max);
     engine.keys = KeyRing::new(keys::compose(&file.keys)?).map_err(|e| Error::usage(e.to_string()))?;
+    if let Some(bytes) = file.storage.scrub_bytes_per_s {
+        engine.scrub_bytes_per_s = NonZeroU64::new(bytes);
+    }
     let storage = &mut engine.storage;
     set(&mut storage.journal_bytes_max, file.storage.journal_bytes_max);
     set(&mut storage.segment_bytes_max, file.storage.segment_bytes_max);

@@ -4,6 +4,7 @@
 //! engine decides, `tidemill_proto` converts, and the one table from engine errors to wire errors is here.
 
 mod access;
+mod admin;
 mod control;
 mod data;
 mod deadline;
@@ -17,6 +18,7 @@ use axum::{Router, middleware};
 use intake::IntakeRoom;
 use std::time::Duration;
 use tidemill_engine::{Engine, ErrorKind as Cause, Health};
+use tidemill_proto::v1::admin_server::AdminServer;
 use tidemill_proto::v1::control_server::ControlServer;
 use tidemill_proto::v1::lease_server::LeaseServer;
 use tidemill_proto::{Error, ErrorKind};
@@ -26,6 +28,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+type Admin = AdminServer<admin::AdminService>;
 type Control = ControlServer<control::ControlService>;
 type Lease = LeaseServer<lease::LeaseService>;
 
@@ -45,7 +48,11 @@ pub(crate) async fn routes(
     let data = data::DataService::new(access.clone(), stopping.clone());
     let lease = LeaseServer::new(lease::LeaseService::new(access.clone()))
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(admin::AdminService::new(access.clone()))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<Admin>().await;
     reporter.set_serving::<Control>().await;
     reporter.set_service_status(data::NAME, ServingStatus::Serving).await;
     reporter.set_serving::<Lease>().await;
@@ -55,6 +62,7 @@ pub(crate) async fn routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(control)
+        .add_service(admin)
         .add_service(lease)
         .add_service(health)
         .add_service(reflection().build_v1().expect("the descriptors were compiled with this program"))
@@ -88,7 +96,7 @@ impl HealthSwitch {
     /// Tells watchers that the broker goes, and ends their watching.
     pub(crate) async fn not_serving(mut self) {
         use tonic::server::NamedService;
-        for service in ["", Control::NAME, data::NAME, Lease::NAME] {
+        for service in ["", Admin::NAME, Control::NAME, data::NAME, Lease::NAME] {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
             self.reporter.clear_service_status(service).await;
         }

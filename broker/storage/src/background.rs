@@ -7,10 +7,10 @@ use crate::commit::{DirectGroup, round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::settings::Durability;
 use crate::shared::Shared;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The housekeeper looks so often whether a checkpoint or a journal file is due.
@@ -145,7 +145,7 @@ impl Threads {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             let _end = AbortOnPanic;
@@ -160,7 +160,7 @@ struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             tracing::error!("a storage thread panicked; the process ends, a restart recovers");
             std::process::abort();
         }

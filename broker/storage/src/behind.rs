@@ -4,6 +4,7 @@
 //! the log was opened. Where older epochs end is read from their segments, once: per end, the headers of at most one
 //! spacing of the sparse index.
 
+use crate::damage::{Frames, Lying, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState};
 use crate::segment::SegmentId;
@@ -58,14 +59,14 @@ impl ShardLog {
                 Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => continue,
                 bytes => bytes?,
             };
-            let (mut at, mut expected) = (0, None);
-            while at < bytes.len() {
-                let header = self.header_at(&stretch, &bytes, at, expected)?;
-                if header.last() >= from && header.kind == FrameKind::Records {
-                    return Ok(Some(header.arrival));
+            let arrival = Frames::new(self.inner.id, &bytes).find_map(|lying| match lying {
+                Lying::Frame(_, header) if header.last() >= from && header.kind == FrameKind::Records => {
+                    Some(header.arrival)
                 }
-                expected = Some(header.next());
-                at += header.frame_bytes as usize;
+                _ => None, // what is bad is passed over, as readers do
+            });
+            if arrival.is_some() {
+                return Ok(arrival);
             }
             if stretch.behind <= from {
                 return Ok(None);
@@ -134,9 +135,14 @@ impl ShardLog {
         };
         let stretch = self.refine(target, |index| index.seek(last))?;
         let bytes = self.bytes_of(&stretch)?;
-        let (mut at, mut end) = (0, None);
-        while at < bytes.len() {
-            let header = self.header_at(&stretch, &bytes, at, end)?;
+        let mut end = None;
+        for lying in Frames::new(self.inner.id, &bytes) {
+            let header = match lying {
+                Lying::Frame(_, header) => header,
+                Lying::Bad(bad) => {
+                    return Err(damaged(stretch.segment, stretch.offset + bad.at as u64, &bad.why));
+                }
+            };
             if header.first >= unknown.limit {
                 break;
             }
@@ -144,7 +150,6 @@ impl ShardLog {
                 return Ok((end, Some(header.first)));
             }
             end = Some(header.next());
-            at += header.frame_bytes as usize;
         }
         Ok((end.filter(|end| *end != unknown.limit), None))
     }

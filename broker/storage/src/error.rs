@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use tidemill_types::SequenceIndex;
 
 /// What the caller can do about an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,11 +40,16 @@ pub struct Error {
     source: Option<Arc<io::Error>>,
     /// The file that is damaged, and where.
     place: Option<Arc<(String, u64)>>,
+    lost: Option<(SequenceIndex, SequenceIndex)>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, place: None }
+        Self { kind, message: message.into(), source: None, place: None, lost: None }
+    }
+    /// What was under way is not wanted any more.
+    pub fn stopped(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
     }
     /// An error of the disk while doing `what`; a full disk is told apart.
     pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
@@ -51,7 +57,7 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
             _ => ErrorKind::Io,
         };
-        Self { kind, message: what.into(), source: Some(Arc::new(source)), place: None }
+        Self { kind, message: what.into(), source: Some(Arc::new(source)), place: None, lost: None }
     }
     /// The same failure, seen as another kind.
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -62,6 +68,15 @@ impl Error {
     pub(crate) fn at(mut self, file: &str, offset: u64) -> Self {
         self.place = Some(Arc::new((file.to_owned(), offset)));
         self
+    }
+    /// The same failure, which keeps records from `first` up to before `next` from being read.
+    pub(crate) fn losing(mut self, first: SequenceIndex, next: SequenceIndex) -> Self {
+        self.lost = Some((first, next));
+        self
+    }
+    /// Where damage keeps records from being read: the index of the first of them, and the one from which reading goes on.
+    pub fn lost(&self) -> Option<(SequenceIndex, SequenceIndex)> {
+        self.lost
     }
     /// The file that is damaged, and where, if that was told.
     pub(crate) fn place(&self) -> Option<(&str, u64)> {

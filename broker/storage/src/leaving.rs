@@ -6,7 +6,7 @@
 //! when too many wait, files go at once. A file here has no name and no reader.
 
 use crate::disk::DiskFile;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,10 +8,12 @@
 //! no stream names: a shard's log is a [`LogId`].
 
 mod background;
+pub mod backup;
 mod behind;
 mod bytes_le;
 mod checkpoint;
 mod commit;
+mod damage;
 mod epochs;
 mod error;
 mod journal;
@@ -20,11 +22,13 @@ mod log_state;
 mod metrics;
 mod producers;
 mod recovery;
+pub mod repair;
 mod segment;
 mod settings;
 mod shard_log;
 mod shared;
 mod storage;
+mod sync;
 pub mod verify;
 mod watermarks;
 mod write_back;

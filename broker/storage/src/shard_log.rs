@@ -1,19 +1,21 @@
 //! One shard's log, as its users see it: append, read, seek, trim, watch.
 //!
 //! Appends go through the queue to the commit; reads go straight to the maps of the segments and never past `durable`.
-//! Every frame is checked against its checksums each time it is read.
+//! Every frame is checked against its checksums each time it is read. What is damaged is told by the read that would begin with
+//! it, with the index behind it ([`Error::lost`]); everything around it is read as ever.
 
 use crate::commit::{Done, Item};
+use crate::damage::{Frames, Lying, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Seen;
-use crate::segment::{SegmentHeader, SegmentId, SparseIndex, damaged};
+use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
 use crate::shared::Shared;
+use crate::sync::{Mutex, RwLock};
 use crate::{Appended, LogId, Marks};
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
+use tidemill_types::{Frame, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
 pub(crate) const TRIM_RACES_MAX: u32 = 16;
@@ -83,7 +85,7 @@ enum Begin {
 /// A stretch of a segment to read from.
 pub(crate) struct Stretch {
     pub(crate) segment: SegmentId,
-    offset: u64,
+    pub(crate) offset: u64,
     end: u64,
     /// The index to go on from behind the stretch: numbers between its last frame and this one were never used.
     pub(crate) behind: SequenceIndex,
@@ -148,8 +150,12 @@ impl ShardLog {
     /// Frames from the one that holds `from` (or the horizon, if that is later) on, up to `max_bytes` (at least one frame).
     /// Empty when `from` is at `durable`. Reads through the page cache: call it from a thread that may wait for the disk.
     ///
-    /// A closing entry is passed over: it carries no record.
+    /// A closing entry is passed over: it carries no record. So is what `tidemill repair` has put in the place of damage.
+    ///
+    /// Errors: [`ErrorKind::Damaged`] with [`Error::lost`] if what is to come first cannot be read; a read from behind it
+    /// succeeds.
     pub fn read(&self, from: SequenceIndex, max_bytes: usize) -> Result<Chunk> {
+        let asked = from;
         let mut from = from;
         for _ in 0..TRIM_RACES_MAX {
             let (target, durable) = {
@@ -166,6 +172,9 @@ impl ShardLog {
                 Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => {}
                 other => return other,
             }
+        }
+        if from > asked {
+            return Ok(Chunk::none(from)); // a long way without records: the next read goes on
         }
         Err(Error::new(
             ErrorKind::Unavailable,
@@ -294,56 +303,53 @@ impl ShardLog {
         max_bytes: usize,
     ) -> Result<Chunk> {
         let bytes = self.bytes_of(stretch)?;
-        let mut at = 0;
         let mut taken = 0..0;
         let mut chunk = Chunk::none(from);
-        let mut expected = None;
-        while at < bytes.len() && chunk.next < durable {
-            let header = self.header_at(stretch, &bytes, at, expected)?;
-            expected = Some(header.next());
-            let length = header.frame_bytes as usize;
-            if header.last() >= from && header.kind == FrameKind::Records {
-                if taken.is_empty() {
-                    taken = at..at;
-                } else if taken.end != at || taken.len() + length > max_bytes {
-                    break;
-                }
-                let frame = Frame::decode(&bytes.slice(at..));
-                chunk
-                    .frames
-                    .push(frame.map_err(|e| damaged(stretch.segment, stretch.offset + at as u64, &e))?);
-                taken.end += length;
+        let mut whole = true;
+        for lying in Frames::new(self.inner.id, &bytes) {
+            if chunk.next >= durable {
+                break;
             }
-            chunk.next = chunk.next.max(header.next());
-            at += length;
+            let (at, why, next) = match lying {
+                Lying::Frame(_, header) if header.last() < from || header.kind != FrameKind::Records => {
+                    chunk.next = chunk.next.max(header.next());
+                    continue;
+                }
+                Lying::Frame(at, header) => {
+                    if taken.is_empty() {
+                        taken = at..at;
+                    } else if taken.end != at || taken.len() + header.frame_bytes as usize > max_bytes {
+                        whole = false;
+                        break;
+                    }
+                    match Frame::decode(&bytes.slice(at..)) {
+                        Ok(frame) => {
+                            chunk.frames.push(frame);
+                            taken.end += header.frame_bytes as usize;
+                            chunk.next = header.next();
+                            continue;
+                        }
+                        Err(why) => (at, why, header.next()),
+                    }
+                }
+                Lying::Bad(bad) => (bad.at, bad.why, bad.next.unwrap_or(stretch.behind)),
+            };
+            if next <= from {
+                continue; // it lies before what is asked for
+            }
+            if chunk.frames.is_empty() {
+                return Err(
+                    damaged(stretch.segment, stretch.offset + at as u64, &why).losing(chunk.next, next)
+                );
+            }
+            whole = false; // the next read begins with it
+            break;
         }
-        if at >= bytes.len() {
+        if whole {
             chunk.next = chunk.next.max(stretch.behind);
         }
         chunk.bytes = bytes.slice(taken);
         Ok(chunk)
-    }
-
-    /// The header of the frame at `at` of a stretch, which must be the one behind `expected`, if that is known.
-    pub(crate) fn header_at(
-        &self,
-        stretch: &Stretch,
-        bytes: &[u8],
-        at: usize,
-        expected: Option<SequenceIndex>,
-    ) -> Result<FrameHeader> {
-        let bad = |e| damaged(stretch.segment, stretch.offset + at as u64, &e);
-        let header = FrameHeader::decode(&bytes[at..]).map_err(bad)?;
-        if !self.belongs(&header, expected) {
-            return Err(bad(FrameError::Malformed("the frame is intact but does not belong here")));
-        }
-        Ok(header)
-    }
-
-    /// Whether a frame is of this log and follows the one before it: a lost or misdirected write may have left an
-    /// intact frame of an earlier use of the file in its place.
-    fn belongs(&self, header: &FrameHeader, expected: Option<SequenceIndex>) -> bool {
-        header.log == self.inner.id.get() && expected.is_none_or(|expected| header.first.follows(expected))
     }
 
     pub(crate) fn bytes_of(&self, stretch: &Stretch) -> Result<Bytes> {
@@ -353,16 +359,12 @@ impl ShardLog {
 
     fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {
         let bytes = self.bytes_of(stretch)?;
-        let (mut at, mut expected) = (0, None);
-        while at < bytes.len() {
-            let header = self.header_at(stretch, &bytes, at, expected)?;
-            expected = Some(header.next());
-            if header.arrival >= time {
-                return Ok(header.first.clamp(marks.horizon(), marks.durable()));
-            }
-            at += header.frame_bytes as usize;
-        }
-        Ok(marks.durable())
+        let found = Frames::new(self.inner.id, &bytes).find_map(|lying| match lying {
+            Lying::Frame(_, header) if header.arrival >= time => Some(header.first),
+            _ => None,
+        });
+        let behind = stretch.behind.max(marks.horizon());
+        Ok(found.unwrap_or(behind).clamp(marks.horizon(), marks.durable()))
     }
 }
 

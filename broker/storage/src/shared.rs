@@ -12,11 +12,11 @@ use crate::metrics::Metrics;
 use crate::segment::{OpenSegments, Pool, Retired, SegmentId};
 use crate::settings::{Durability, Settings};
 use crate::shard_log::LogInner;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::write_back::WriteBack;
 use crate::{Health, LogId};
-use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use tidemill_types::{Clock, Epoch, MonotonicMs};
 
@@ -150,7 +150,8 @@ impl Shared {
         self.open_segments.sync(segments, |id| self.holds(id))
     }
 
-    fn holds(&self, id: SegmentId) -> bool {
+    /// Whether the segment is part of its log.
+    pub(crate) fn holds(&self, id: SegmentId) -> bool {
         let log = self.logs.read().get(&id.log).cloned();
         log.is_some_and(|log| log.state.read().segments.iter().any(|segment| segment.number == id.number))
     }

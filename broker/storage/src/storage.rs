@@ -16,16 +16,16 @@ use crate::segment::{OpenSegments, Pool};
 use crate::settings::{Durability, Settings};
 use crate::shard_log::{LogInner, ShardLog};
 use crate::shared::Shared;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::{Mutex, RwLock};
 use crate::write_back::WriteBack;
 use crate::{Health, LogId, Usage};
-use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tidemill_types::{Clock, Epoch};
 
 /// All logs of one data directory.
 pub struct Storage {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
 

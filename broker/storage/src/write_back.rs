@@ -5,7 +5,7 @@
 //! written directly since the last timed sync.
 
 use crate::segment::SegmentId;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Write-back of a segment is asked for when so much has come. What is left for a checkpoint goes at once, and appends wait

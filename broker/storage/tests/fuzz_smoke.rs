@@ -6,14 +6,22 @@ mod fuzz_targets;
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand::{Rng, RngExt};
+use tidemill_types::{Clock, MonotonicMs, SystemClock};
 
 const INPUTS: usize = 1500;
+
+/// For longer than so many inputs take: seconds from the environment.
+fn duration() -> MonotonicMs {
+    let seconds = std::env::var("TIDEMILL_FUZZ_SECONDS").ok();
+    let seconds: u64 = seconds.map_or(0, |text| text.parse().expect("TIDEMILL_FUZZ_SECONDS is a number"));
+    MonotonicMs::new(seconds * 1000)
+}
 
 /// Gives a target pure chance, and examples with bytes changed, inserted, cut out and repeated.
 fn smoke(target: fn(&[u8]), salt: u8) {
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[salt; 32]);
-    let examples = fuzz_targets::examples();
-    for round in 0..INPUTS {
+    let (examples, clock, duration) = (fuzz_targets::examples(), SystemClock::new(), duration());
+    for round in (0..).take_while(|round| *round < INPUTS || clock.monotonic() < duration) {
         let mut input = match round % 3 {
             0 => {
                 let mut bytes = vec![0; rng.random_range(0..400)];

@@ -3,6 +3,7 @@
 //! A channel reconnects by itself when it is used after its connection broke; what was under way then failed.
 
 use super::endpoint::Endpoint;
+use crate::v1::admin_client::AdminClient;
 use crate::v1::control_client::ControlClient;
 use crate::v1::data_client::DataClient;
 use crate::v1::lease_client::LeaseClient;
@@ -83,6 +84,12 @@ impl Channel {
     /// The calls that carry records, by tonic's own codec. [`Channel::append`] and [`Channel::read`] do the same and copy less.
     pub fn data(&self) -> DataClient<Carrier> {
         DataClient::with_interceptor(self.transport.clone(), self.prove.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+    }
+    /// The calls on the broker as a whole.
+    pub fn admin(&self) -> AdminClient<Carrier> {
+        AdminClient::with_interceptor(self.transport.clone(), self.prove.clone())
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
     }

@@ -6,6 +6,7 @@
 //! change its memory and send the matching batch under one lock, in one order.
 
 use super::{Batch, Store, Verdict};
+use crate::backup::Row;
 use crate::error::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +19,7 @@ type Answer = oneshot::Sender<Result<Verdict>>;
 
 enum Request {
     Commit(Batch, Answer),
+    Rows(oneshot::Sender<Result<Vec<Row>>>),
     Stop,
 }
 
@@ -65,6 +67,13 @@ impl Metadata {
         self.reserve().await?.send(batch).wait().await
     }
 
+    /// Every row, behind all that was sent before.
+    pub(crate) async fn rows(&self) -> Result<Vec<Row>> {
+        let (sender, rows) = oneshot::channel();
+        self.queue.send(Request::Rows(sender)).await.map_err(|_| stopped())?;
+        rows.await.map_err(|_| stopped())?
+    }
+
     /// Ends the writer behind everything sent before. What comes later is refused.
     pub(crate) async fn stop(&self) {
         let _ = self.queue.send(Request::Stop).await; // an error: it has ended already
@@ -95,6 +104,7 @@ impl Writer {
         let mut stopping = false;
         while !stopping {
             let (mut batches, mut waiting, mut changes) = (Vec::new(), Vec::new(), 0);
+            let mut asked = Vec::new();
             let mut request = self.queue.blocking_recv();
             stopping = request.is_none();
             while let Some(next) = request {
@@ -104,6 +114,7 @@ impl Writer {
                         batches.push(batch);
                         waiting.push(done);
                     }
+                    Request::Rows(rows) => asked.push(rows),
                     Request::Stop => stopping = true,
                 }
                 let full = stopping || changes >= GROUP_CHANGES_MAX;
@@ -111,6 +122,9 @@ impl Writer {
             }
             if !batches.is_empty() {
                 self.commit(&batches, waiting);
+            }
+            for rows in asked {
+                let _ = rows.send(self.store.scan(b"")); // a caller that went away does not mind
             }
         }
     }

@@ -173,8 +173,9 @@ async fn a_shorter_retention_hides_older_records_at_once_and_for_good() {
     assert_eq!(kept(&stream).await, ["30 h", "60 h", "later"]);
 }
 
+/// It once could not be passed: the change was refused, and the retention of the shard stood still.
 #[tokio::test]
-async fn a_shorter_retention_that_leaves_older_records_readable_is_not_answered_as_done() {
+async fn a_shorter_retention_passes_records_that_are_damaged() {
     let broker = Broker::new().await;
     let stream = broker.stream("s", 1).await;
     update(&broker, StreamUpdate::IncreaseRetention(100)).await;
@@ -182,21 +183,58 @@ async fn a_shorter_retention_that_leaves_older_records_readable_is_not_answered_
         stream.put(vec![first_shard_record(data)]).await[0].as_ref().unwrap();
         broker.clock.advance_ms(60 * HOUR_MS);
     }
-    // the frame of the first record cannot be passed any more
     let files = std::fs::read_dir(broker.dir.path().join("segments")).unwrap();
     let segment = files.map(|file| file.unwrap().path()).find(|path| path.extension().unwrap() == "segment");
     let segment = std::fs::OpenOptions::new().write(true).open(segment.unwrap()).unwrap();
     segment.write_all_at(&[0xff; 16], 64).unwrap();
-    for _ in 0..2 {
-        let shorter = broker.engine.update_stream(&named("s"), StreamUpdate::DecreaseRetention(80)).await;
-        let error = shorter.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::UnknownOutcome);
-        assert!(error.to_string().contains("can still be read"), "{error}");
-    }
-    assert_eq!(stream.info().settings.retention_hours, 80);
-    broker.clock.advance_ms(100 * HOUR_MS);
-    update(&broker, StreamUpdate::DecreaseRetention(80)).await; // all are older: nothing needs to be passed
+    assert_eq!(kept(&stream).await, ["60 h"], "what is damaged is passed over");
+    update(&broker, StreamUpdate::DecreaseRetention(80)).await;
+    assert_eq!(kept(&stream).await, ["60 h"]);
+    let from = stream.resolve(shard(0), Position::TrimHorizon).await.unwrap();
+    let page = stream.read(shard(0), from, 1 << 20).await.unwrap();
+    assert_eq!(page.frames.len(), 1, "the horizon lies behind the damage");
+    update(&broker, StreamUpdate::DecreaseRetention(24)).await;
     assert!(kept(&stream).await.is_empty());
+}
+
+/// What the two kinds of readers meet where a record is damaged.
+#[tokio::test]
+async fn native_readers_are_told_which_numbers_are_lost_and_others_are_taken_over_them() {
+    let broker = Broker::new().await;
+    let stream = broker.stream("s", 1).await;
+    let mut numbers = Vec::new();
+    for data in ["one", "two", "three"] {
+        numbers.push(stream.put(vec![first_shard_record(data)]).await[0].as_ref().unwrap().number);
+    }
+    let files = std::fs::read_dir(broker.dir.path().join("segments")).unwrap();
+    let segment = files.map(|file| file.unwrap().path()).find(|path| path.extension().unwrap() == "segment");
+    let path = segment.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|part| part == b"two").unwrap();
+    let segment = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    segment.write_all_at(b"2wo", at as u64).unwrap();
+
+    let page = stream.read(shard(0), numbers[0].index(), 1 << 20).await.unwrap();
+    assert_eq!(page.next, numbers[1].index(), "a page ends before what is damaged");
+    let error = stream.read(shard(0), page.next, 1 << 20).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    let told = error.to_string();
+    for part in ["stream s", "shardId-000000000000", &numbers[1].to_string(), &numbers[2].to_string()] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let behind = stream.resolve(shard(0), Position::At(numbers[2])).await.unwrap();
+    assert_eq!(stream.read(shard(0), behind, 1 << 20).await.unwrap().frames.len(), 1);
+
+    let mut told = stream.subscribe(shard(0), page.next).unwrap();
+    assert_eq!(told.next(1 << 20).await.unwrap_err().kind(), ErrorKind::Damaged);
+    let mut passing = stream.subscribe(shard(0), numbers[0].index()).unwrap().passing_over_damage();
+    for expected in ["one", "three"] {
+        let page = passing.next(1 << 20).await.unwrap().unwrap();
+        let records: Vec<_> = page.frames.iter().flat_map(|frame| frame.records()).collect();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].data, expected.as_bytes());
+    }
+    assert_eq!(kept(&stream).await, ["one", "three"]);
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(crate) async fn subscribe_to_shard(call: Call, input: SubscribeToShardInput)
     call.state.limits().admit_subscription(&subject.consumer.to_string(), &subject.key, shard)?;
     let told = |error| error::of_shard(&error, shard, &subject.key);
     let from = subject.stream.resolve(shard, position).await.map_err(told)?;
-    let subscription = subject.stream.subscribe(shard, from).map_err(told)?;
+    let subscription = subject.stream.subscribe(shard, from).map_err(told)?.passing_over_damage();
     unless_dry_run(input.dry_run)?;
     let seat =
         call.state.seats().take((subject.consumer.clone(), shard)).map_err(|refused| match refused {

@@ -15,6 +15,8 @@
 
 mod take;
 
+pub(crate) use take::entry_of;
+
 use crate::LogId;
 use crate::bytes_le::{Fields, put_u32, u32_at};
 use crate::disk::{Disk, Sync, WriteMode};
@@ -101,7 +103,7 @@ impl Checkpoint {
         out.0
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let bad = |what: &str| Error::new(ErrorKind::Damaged, format!("the file {NAME} is damaged: {what}"));
         if bytes.len() < 40 || &bytes[..8] != MAGIC {
             return Err(bad("it does not begin as a checkpoint does (offset 0)"));

@@ -8,8 +8,8 @@ use crate::log_state::{Closing, Segment};
 use crate::segment::{Retired, SegmentHeader, SegmentId};
 use crate::shard_log::LogInner;
 use crate::shared::Shared;
+use crate::sync::atomic::Ordering;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 
 impl Shared {
     /// Makes every log safe without the journal groups so far, then frees them. One at a time; a failure poisons.
@@ -53,7 +53,7 @@ impl Shared {
         self.bytes_since.store(0, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
-        let logs = self.logs.read().values().map(|log| log_entry(log, now)).collect();
+        let logs = self.logs.read().values().map(|log| entry_of(log, now)).collect();
         let checkpoint = Checkpoint {
             next_group: committer.journal.next_group(),
             epoch: self.epoch,
@@ -109,7 +109,8 @@ impl Shared {
     }
 }
 
-fn log_entry(log: &LogInner, now: tidemill_types::TimestampMs) -> LogEntry {
+/// A log as it stands.
+pub(crate) fn entry_of(log: &LogInner, now: tidemill_types::TimestampMs) -> LogEntry {
     let state = log.state.read();
     let durable = state.marks.durable();
     let kept: Vec<&Segment> =

@@ -9,8 +9,8 @@ use crate::log_state::Run;
 use crate::segment::SegmentId;
 use crate::shard_log::LogInner;
 use crate::shared::Shared;
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Logs whose small frames go into one group, at most.
 const LOGS_MAX: usize = 4096;

@@ -5,10 +5,10 @@
 use crate::Appended;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard_log::LogInner;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tidemill_types::Frame;
 
 /// Frames that may wait for one log; the engine bounds bytes long before.

@@ -22,10 +22,10 @@ use self::file::{Inode, InodeRef};
 use self::names::{Change, Names};
 use self::open_file::FaultFile;
 use super::{Disk, DiskFile, WriteMode, check_folder, check_name, check_range, check_rename};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What files hold after a power cut where they were allocated, but never written or synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 use super::{
     AlignedBuffer, Disk, DiskFile, LOCK_NAME, Sync, WriteMode, check_folder, check_name, check_range,
 };
+use crate::sync::Mutex;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::io;

@@ -10,14 +10,14 @@ use super::{
     AlignedBuffer, Disk, DiskFile, LOCK_NAME, Sync, WriteMode, check_aligned, check_folder, check_name,
     check_range, check_rename,
 };
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tracing::warn;
 

@@ -42,7 +42,7 @@ pub(crate) struct FileHeader {
 }
 
 impl FileHeader {
-    const BYTES: usize = 64;
+    pub(super) const BYTES: usize = 64;
 
     pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
         let mut out = [0; Self::BYTES];

@@ -13,9 +13,11 @@
 //! Not here: where frames live in segments, who waits for them.
 
 mod format;
+mod mend;
 mod replay;
 
 pub(crate) use format::{Durable, RUN_HEAD_BYTES, ReplayRun};
+pub(crate) use mend::{Survey, mend, survey};
 pub(crate) use replay::{Found, replay};
 
 use crate::disk::{ALIGNMENT, AlignedBuffer, Disk, DiskFile, Sync, WriteMode};

@@ -21,17 +21,17 @@ pub(crate) struct Found {
 }
 
 /// What a journal directory holds.
-struct Listed {
+pub(super) struct Listed {
     found: Found,
-    readable: Vec<Readable>,
+    pub(super) readable: Vec<Readable>,
     /// Files without an intact header.
-    headless: Vec<(String, Bytes)>,
+    pub(super) headless: Vec<(String, Bytes)>,
 }
 
-struct Readable {
-    name: String,
-    header: FileHeader,
-    bytes: Bytes,
+pub(super) struct Readable {
+    pub(super) name: String,
+    pub(super) header: FileHeader,
+    pub(super) bytes: Bytes,
 }
 
 /// Hands every group from `from` on to `apply`, in order. Returns the number of the next group, and the files.
@@ -87,7 +87,7 @@ fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
     Ok(())
 }
 
-fn find(disk: &dyn Disk) -> Result<Listed> {
+pub(super) fn find(disk: &dyn Disk) -> Result<Listed> {
     let mut found = Found { files: Vec::new(), unfinished: Vec::new(), next_generation: 1, next_id: 0 };
     let (mut readable, mut headless) = (Vec::new(), Vec::new());
     let names = disk.list("").map_err(|e| Error::io(format!("cannot list {}", disk.path()), e))?;

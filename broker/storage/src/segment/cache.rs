@@ -4,13 +4,13 @@
 //! file is never open twice, and a count of one tells that nobody reads it.
 
 use super::{FOLDER, SegmentHeader, SegmentId, SparseIndex};
+use crate::damage::{Frames, Lying};
 use crate::disk::{Disk, DiskFile, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
-use tidemill_types::{FrameError, FrameHeader};
 
 /// Uses are counted from one; this is none.
 const UNUSED: u64 = 0;
@@ -71,20 +71,15 @@ impl OpenSegment {
         tracing::info!(file = %self.id.file(), "the index of a segment is missing or damaged; walking the segment");
         let bytes = self.bytes(0, usize::try_from(end).expect("segments fit in memory maps"))?;
         let mut index = SparseIndex::new(self.file.len());
-        let mut offset = SegmentHeader::BYTES;
-        while (offset as u64) < end {
-            let header =
-                FrameHeader::decode(&bytes[offset..]).map_err(|e| damaged(self.id, offset as u64, &e))?;
-            index.note(&header, offset as u64);
-            offset += header.frame_bytes as usize;
+        let frames = bytes.slice(SegmentHeader::BYTES..);
+        for lying in Frames::new(self.id.log, &frames) {
+            // what is bad is told by who reads it
+            if let Lying::Frame(at, header) = lying {
+                index.note(&header, (SegmentHeader::BYTES + at) as u64);
+            }
         }
         Ok(index)
     }
-}
-
-/// The error for bytes that are not what was written.
-pub(crate) fn damaged(id: SegmentId, offset: u64, what: &FrameError) -> Error {
-    Error::new(ErrorKind::Damaged, format!("{} is damaged at offset {offset}: {what}", id.file()))
 }
 
 /// The open segments of a directory.

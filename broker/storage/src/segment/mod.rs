@@ -15,7 +15,7 @@ mod cache;
 mod index;
 mod pool;
 
-pub(crate) use cache::{OpenSegment, OpenSegments, damaged};
+pub(crate) use cache::{OpenSegment, OpenSegments};
 pub(crate) use index::{IndexEntry, SparseIndex};
 pub(crate) use pool::{Pool, Retired};
 

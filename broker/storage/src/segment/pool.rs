@@ -7,7 +7,7 @@
 use super::{FOLDER, OpenSegment, OpenSegments, SegmentId};
 use crate::disk::{Disk, DiskFile, WriteMode};
 use crate::error::{Error, Result};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::sync::{Arc, Weak};
 
 /// A file of this size takes its time to remove: 35 ms for 128 MiB on the development machine.

@@ -7,7 +7,8 @@
 //!
 //! Why: damage must be found before somebody needs what it hit. It goes on behind what it finds, so that one report names
 //! all. It tells damage by the rules of recovery (FORMAT.md): what lies behind the end of a log or a journal means nothing,
-//! and a torn end is none. Not here: repairing, and the catalog (the engine's).
+//! and a torn end is none. With each finding goes what would mend it ([`Mend`]), which [`crate::repair`] carries out. Not
+//! here: the catalog (the engine's).
 
 mod segments;
 
@@ -16,10 +17,10 @@ use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, ReplayRun, replay};
-use crate::segment::{FOLDER, NameKind, SegmentId};
+use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId};
 use segments::Log;
 use std::collections::{BTreeMap, BTreeSet};
-use tidemill_types::SequenceIndex;
+use tidemill_types::{SequenceIndex, TimestampMs};
 
 /// How bad a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,43 @@ pub struct Finding {
     pub records: Option<(SequenceIndex, SequenceIndex)>,
     /// What is wrong, for people.
     pub what: String,
+    /// What makes the rest usable again; none where only a backup helps.
+    pub(crate) mend: Option<Mend>,
+}
+
+impl Finding {
+    /// Whether `tidemill repair` can make the rest usable again.
+    pub fn can_be_mended(&self) -> bool {
+        self.mend.is_some()
+    }
+}
+
+/// What makes a directory usable again, at the cost of the records that a finding names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mend {
+    /// Frames that say "lost" in the place of bad bytes.
+    Bridge(Bridge),
+    /// A segment's own header.
+    Header(SegmentHeader),
+    /// A segment's file of the right size, with what is there of it.
+    Whole(SegmentHeader),
+    /// An index goes; it is made anew from its segment.
+    DropIndex(SegmentId),
+    /// A checkpoint made anew from the segments and the journal.
+    Checkpoint,
+    /// Groups that carry nothing in the place of bad ones, or a header made anew.
+    Journal,
+}
+
+/// Bad bytes of a segment, and the indexes that had their frames there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bridge {
+    pub(crate) segment: SegmentId,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) first: SequenceIndex,
+    pub(crate) next: SequenceIndex,
+    pub(crate) arrival: TimestampMs,
 }
 
 /// What a verification saw.
@@ -68,7 +106,7 @@ impl Report {
         self.findings.iter().any(|finding| finding.severity == Severity::Damage)
     }
 
-    fn damage(&mut self, file: impl Into<String>, offset: u64, what: impl Into<String>) {
+    fn damage(&mut self, file: impl Into<String>, offset: u64, what: impl Into<String>, mend: Mend) {
         self.findings.push(Finding {
             file: file.into(),
             offset,
@@ -76,6 +114,7 @@ impl Report {
             log: None,
             records: None,
             what: what.into(),
+            mend: Some(mend),
         });
     }
 }
@@ -93,7 +132,7 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Rep
     let [top, segments] = folders;
     let (top, segments) = (top?, segments?);
     let total = top.iter().chain(&segments).map(|(_, bytes)| bytes).sum();
-    let checkpoint = read_checkpoint(disk, &mut report)?;
+    let checkpoint = read_checkpoint(disk, !segments.is_empty(), &mut report)?;
     let of_journal: u64 = top.iter().map(|(_, bytes)| bytes).sum();
     let runs = read_journal(disk, checkpoint.as_ref(), &mut report)?;
     report.files += top.len() as u64;
@@ -126,12 +165,17 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Rep
     Ok(report)
 }
 
-fn read_checkpoint(disk: &dyn Disk, report: &mut Report) -> Result<Option<Checkpoint>> {
+fn read_checkpoint(disk: &dyn Disk, is_needed: bool, report: &mut Report) -> Result<Option<Checkpoint>> {
     match Checkpoint::read(disk) {
+        Ok(None) if is_needed => {
+            let what = "the file is missing, but there are segments";
+            report.damage(crate::checkpoint::NAME, 0, what, Mend::Checkpoint);
+            Ok(None)
+        }
         Ok(checkpoint) => Ok(checkpoint),
         Err(error) if error.kind() == ErrorKind::Refused => Err(error),
         Err(error) => {
-            report.damage(crate::checkpoint::NAME, 0, error.to_string());
+            report.damage(crate::checkpoint::NAME, 0, error.to_string(), Mend::Checkpoint);
             Ok(None)
         }
     }
@@ -156,7 +200,7 @@ fn read_journal(
         Err(error) if error.kind() == ErrorKind::Refused => Err(error),
         Err(error) => {
             let (file, offset) = error.place().unwrap_or(("the journal", 0));
-            report.damage(file, offset, error.to_string());
+            report.damage(file, offset, error.to_string(), Mend::Journal);
             Ok(runs)
         }
     }

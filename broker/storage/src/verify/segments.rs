@@ -1,18 +1,16 @@
 //! One log: its segments one behind the other, each frame against its checksums and the order of the log.
 
-use super::{Finding, Report, Severity};
+use super::{Bridge, Finding, Mend, Report, Severity};
 use crate::LogId;
 use crate::checkpoint::{LogEntry, SegmentEntry};
+use crate::damage::{Frames, Lying};
 use crate::disk::{Disk, WriteMode};
 use crate::journal::{Durable, ReplayRun};
 use crate::recovery::{LOOK_BEHIND_BYTES, later_frame};
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, SequenceIndex};
-
-/// Where the log's number stands in the header of a frame.
-const LOG_OFFSET: usize = 16;
+use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
 
 /// What is known of a log before its files are read.
 pub(super) struct Log<'a> {
@@ -33,29 +31,46 @@ struct Walk<'r> {
     report: &'r mut Report,
     /// The index that comes next; none before the first frame.
     next: Option<SequenceIndex>,
+    /// Arrival of the newest intact frame.
+    arrival: TimestampMs,
     ended: bool,
 }
 
-impl Walk<'_> {
-    fn found(
-        &mut self,
-        file: &str,
-        offset: u64,
-        severity: Severity,
-        records: Option<(SequenceIndex, SequenceIndex)>,
-        what: String,
-    ) {
-        let (file, log) = (file.to_owned(), Some(self.log));
-        self.report.findings.push(Finding { file, offset, severity, log, records, what });
+/// What is wrong with a file of the log.
+struct Wrong {
+    severity: Severity,
+    records: Option<(SequenceIndex, SequenceIndex)>,
+    mend: Option<Mend>,
+}
+
+impl Wrong {
+    fn damage(mend: impl Into<Option<Mend>>) -> Self {
+        Self { severity: Severity::Damage, records: None, mend: mend.into() }
     }
-    fn damage(&mut self, file: &str, offset: u64, what: String) {
-        self.found(file, offset, Severity::Damage, None, what);
+    /// Bad bytes in the place of these records.
+    fn bridged(bridge: Bridge) -> Self {
+        let records = (bridge.first < bridge.next).then(|| (bridge.first, last_before(bridge.next)));
+        Self { records, ..Self::damage(Mend::Bridge(bridge)) }
+    }
+    fn aid(id: SegmentId) -> Self {
+        Self { severity: Severity::Aid, records: None, mend: Some(Mend::DropIndex(id)) }
+    }
+}
+
+impl Walk<'_> {
+    fn found(&mut self, file: &str, offset: u64, what: String, wrong: Wrong) {
+        let (file, log) = (file.to_owned(), Some(self.log));
+        let Wrong { severity, records, mend } = wrong;
+        self.report.findings.push(Finding { file, offset, severity, log, records, what, mend });
     }
     /// Counts an intact frame, the next of the log.
     fn take(&mut self, header: &FrameHeader) {
-        self.report.frames += 1;
-        self.report.records += u64::from(header.count);
+        if header.kind != FrameKind::Lost {
+            self.report.frames += 1;
+            self.report.records += u64::from(header.count);
+        }
         self.next = Some(header.next());
+        self.arrival = header.arrival;
         self.ended |= header.kind == FrameKind::Close;
     }
     /// Whether a frame is the next of the log.
@@ -72,16 +87,23 @@ impl Log<'_> {
             .map_or(0, |entry| entry.segments.first().map_or(entry.next_segment, |segment| segment.number));
         let known: BTreeMap<u64, &SegmentEntry> =
             self.entry.iter().flat_map(|entry| &entry.segments).map(|s| (s.number, s)).collect();
-        let mut walk = Walk { log: self.id, report, next: None, ended: false };
-        for number in known.keys().filter(|number| !self.files.contains_key(number)) {
+        let arrival = TimestampMs::default();
+        let mut walk = Walk { log: self.id, report, next: None, arrival, ended: false };
+        for (number, entry) in known.iter().filter(|(number, _)| !self.files.contains_key(number)) {
             let file = self.segment(*number).file();
-            walk.damage(&file, 0, "the file is missing".to_owned());
+            let wrong = Wrong::damage(Mend::Whole(self.header(entry)));
+            let behind = known.get(&(number + 1)).map(|next| next.base);
+            let behind = behind.unwrap_or_else(|| self.entry.map_or(entry.base, |entry| entry.durable));
+            let records = (entry.base < behind).then(|| (entry.base, last_before(behind)));
+            walk.found(&file, 0, "the file is missing".to_owned(), Wrong { records, ..wrong });
         }
         // what lies before the first was trimmed
         for (&number, &bytes) in self.files.range(first..) {
             walk.report.files += 1;
             walk.report.bytes += bytes;
-            self.verify_segment(disk, number, bytes, known.get(&number).copied(), &mut walk);
+            let behind = known.get(&(number + 1)).map(|next| next.base);
+            let behind = behind.or(self.entry.map(|entry| entry.durable));
+            self.verify_segment(disk, (number, bytes), known.get(&number).copied(), behind, &mut walk);
             progress(walk.report.bytes);
         }
     }
@@ -90,34 +112,47 @@ impl Log<'_> {
         SegmentId { log: self.id, number }
     }
 
+    /// The header that the checkpoint says a segment has.
+    fn header(&self, entry: &SegmentEntry) -> SegmentHeader {
+        SegmentHeader { id: self.segment(entry.number), base: entry.base, capacity: entry.capacity }
+    }
+
+    /// `behind` is the index that comes behind the segment, as far as the checkpoint knows.
     fn verify_segment(
         &self,
         disk: &dyn Disk,
-        number: u64,
-        size: u64,
+        (number, size): (u64, u64),
         known: Option<&SegmentEntry>,
+        behind: Option<SequenceIndex>,
         walk: &mut Walk<'_>,
     ) {
         let id = self.segment(number);
         let file = id.file();
         if let Some(entry) = known.filter(|entry| entry.capacity != size) {
-            walk.damage(&file, size, format!("it has {size} bytes where {} belong", entry.capacity));
+            let what = format!("it has {size} bytes where {} belong", entry.capacity);
+            walk.found(&file, size, what, Wrong::damage(Mend::Whole(self.header(entry))));
         }
         let read =
             || disk.open(&file, WriteMode::Buffered)?.map(0, usize::try_from(size).unwrap_or(usize::MAX));
         let bytes = match read() {
             Ok(bytes) => bytes,
-            Err(error) => return walk.damage(&file, 0, format!("it cannot be read: {error}")),
+            Err(error) => {
+                return walk.found(&file, 0, format!("it cannot be read: {error}"), Wrong::damage(None));
+            }
         };
         let header = bytes.first_chunk::<{ SegmentHeader::BYTES }>().and_then(SegmentHeader::decode);
         let own = header.filter(|header| header.id == id && header.capacity == size);
         match (own, known) {
             (Some(header), Some(entry)) if header.base != entry.base => {
-                walk.damage(&file, 32, format!("it begins at {} where {} belongs", header.base, entry.base));
+                let what = format!("it begins at {} where {} belongs", header.base, entry.base);
+                walk.found(&file, 32, what, Wrong::damage(Mend::Header(self.header(entry))));
             }
             (Some(_), _) => {}
-            (None, Some(_)) => walk.damage(&file, 0, "its header is not intact".to_owned()),
-            (None, None) => self.headless(&file, &bytes, walk),
+            (None, Some(entry)) => {
+                let wrong = Wrong::damage(Mend::Header(self.header(entry)));
+                walk.found(&file, 0, "its header is not intact".to_owned(), wrong);
+            }
+            (None, None) => self.headless(id, &bytes, walk),
         }
         // one that the checkpoint does not know is part of the log if it follows
         let follows = own.is_some_and(|header| walk.next.is_none_or(|next| header.base.follows(next)));
@@ -126,7 +161,11 @@ impl Log<'_> {
         }
         let begin = SegmentHeader::BYTES as u64;
         let end = known.map_or(begin, |entry| entry.end.min(size));
-        self.walk_known(&file, &bytes, end, known, walk);
+        if let Some(entry) = known {
+            let begun = walk.next.filter(|next| entry.base.follows(*next)).unwrap_or(entry.base);
+            walk.next = Some(begun);
+            self.walk_known(id, &bytes, end, behind.unwrap_or(begun), walk);
+        }
         let is_last =
             self.entry.is_none_or(|entry| entry.segments.last().is_none_or(|last| last.number <= number));
         if is_last && !walk.ended {
@@ -138,85 +177,44 @@ impl Log<'_> {
     }
 
     /// A file without a header of its own was never begun, unless a frame lies where the first belongs.
-    fn headless(&self, file: &str, bytes: &Bytes, walk: &mut Walk<'_>) {
+    fn headless(&self, id: SegmentId, bytes: &Bytes, walk: &mut Walk<'_>) {
         if bytes.len() > SegmentHeader::BYTES
             && let Ok(frame) = Frame::decode(&bytes.slice(SegmentHeader::BYTES..))
             && walk.is_next(frame.header())
         {
-            let first = frame.header().first;
-            walk.damage(file, 0, format!("its header is not intact, but frame {first} behind it is"));
+            let base = frame.header().first;
+            let header = SegmentHeader { id, base, capacity: bytes.len() as u64 };
+            let what = format!("its header is not intact, but frame {base} behind it is");
+            walk.found(&id.file(), 0, what, Wrong::damage(Mend::Header(header)));
         }
     }
 
-    /// The frames up to `end`, which the checkpoint has promised.
-    fn walk_known(
-        &self,
-        file: &str,
-        bytes: &Bytes,
-        end: u64,
-        known: Option<&SegmentEntry>,
-        walk: &mut Walk<'_>,
-    ) {
-        if let Some(entry) = known {
-            let expected = walk.next.filter(|next| entry.base.follows(*next)).unwrap_or(entry.base);
-            walk.next = Some(expected);
-        }
-        let (mut at, end) = (SegmentHeader::BYTES, usize::try_from(end).unwrap_or(bytes.len()));
-        while at < end {
-            at = match Frame::decode(&bytes.slice(at..end)) {
-                Ok(frame) if walk.is_next(frame.header()) => {
-                    walk.take(frame.header());
-                    at + frame.header().frame_bytes as usize
-                }
-                Ok(frame) => {
-                    let header = *frame.header();
-                    let expected = walk.next.map_or_else(String::new, |next| next.to_string());
-                    let what = format!(
-                        "a frame of log {:x} at {} lies where {expected} of log {:x} belongs",
-                        header.log,
-                        header.first,
-                        self.id.get()
-                    );
-                    walk.damage(file, at as u64, what);
-                    if header.log == self.id.get() {
-                        walk.next = Some(header.next());
+    /// The frames up to `end`, which the checkpoint has promised; behind them the log goes on with `behind`.
+    fn walk_known(&self, id: SegmentId, bytes: &Bytes, end: u64, behind: SequenceIndex, walk: &mut Walk<'_>) {
+        let end = usize::try_from(end).unwrap_or(bytes.len()).max(SegmentHeader::BYTES).min(bytes.len());
+        let frames = bytes.slice(SegmentHeader::BYTES.min(end)..end);
+        let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
+        for lying in Frames::new(self.id, &frames).expecting(expected) {
+            let (range, first, next, why) = match lying {
+                Lying::Frame(at, header) => match Frame::decode(&frames.slice(at..)) {
+                    Ok(_) => {
+                        walk.take(&header);
+                        continue;
                     }
-                    at + header.frame_bytes as usize
+                    Err(why) => (at..at + header.frame_bytes as usize, header.first, header.next(), why),
+                },
+                Lying::Bad(bad) => {
+                    let first = walk.next.unwrap_or(expected);
+                    (bad.at..bad.end, first, bad.next.unwrap_or(behind).max(first), bad.why)
                 }
-                Err(error) => self.behind_bad(file, bytes, at..end, &error, walk),
             };
+            walk.bridge(
+                id,
+                SegmentHeader::BYTES + range.start..SegmentHeader::BYTES + range.end,
+                (first, next),
+                &why,
+            );
         }
-    }
-
-    /// Tells a bad frame; returns where the next intact one begins, or the end.
-    fn behind_bad(
-        &self,
-        file: &str,
-        bytes: &Bytes,
-        range: std::ops::Range<usize>,
-        error: &FrameError,
-        walk: &mut Walk<'_>,
-    ) -> usize {
-        let (at, end) = (range.start, range.end);
-        if let Ok(header) = FrameHeader::decode(&bytes[at..end])
-            && header.log == self.id.get()
-            && at + header.frame_bytes as usize <= end
-        {
-            let records = Some((header.first, header.last()));
-            walk.found(file, at as u64, Severity::Damage, records, error.to_string());
-            walk.next = Some(header.next());
-            return at + header.frame_bytes as usize;
-        }
-        let found = intact_frame(&bytes.slice(..end), at + 1, self.id);
-        let first = walk.next;
-        let last = found.map(|(_, header)| header.first);
-        let records = first.zip(last).filter(|(first, behind)| first < behind);
-        let records = records.map(|(first, behind)| (first, last_before(behind)));
-        walk.found(file, at as u64, Severity::Damage, records, error.to_string());
-        if let Some((_, header)) = found {
-            walk.next = Some(header.first);
-        }
-        found.map_or(end, |(at, _)| at)
     }
 
     /// What was written since the checkpoint: it ends where there is no next frame, neither here nor in the journal.
@@ -244,40 +242,42 @@ impl Log<'_> {
                 _ => break,
             }
         }
-        let file = id.file();
+        let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
         let behind =
             |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64 && !run.bytes.is_empty();
-        if self.runs.iter().any(|run| behind(&run)) {
-            walk.damage(&file, at as u64, "frames that the journal holds lie behind it".to_owned());
+        if let Some(run) = self.runs.iter().filter(behind).min_by_key(|run| run.offset) {
+            let next = FrameHeader::decode(&run.bytes).map_or(expected, |header| header.first);
+            let why = FrameError::Malformed("frames that the journal holds lie behind it");
+            walk.bridge(id, at..usize::try_from(run.offset).unwrap_or(at), (expected, next), &why);
         } else if self.durable == Durable::EachGroup && !walk.ended {
             let window = bytes.slice(at..bytes.len().min(at.saturating_add(LOOK_BEHIND_BYTES)));
-            let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
             if let Some((found, header)) = later_frame(&window, self.id.get(), expected) {
-                let what = format!(
-                    "the frame there is not intact, but that of {} at {} is",
-                    header.first,
-                    at + found
-                );
-                walk.damage(&file, at as u64, what);
+                let why = FrameError::Malformed("the frame there is not intact, but one behind it is");
+                walk.bridge(id, at..at + found, (expected, header.first), &why);
             }
         }
     }
 }
 
-/// The last index before `index`, in its epoch.
-fn last_before(index: SequenceIndex) -> SequenceIndex {
-    SequenceIndex::new(index.get().saturating_sub(1)).unwrap_or(index)
+impl Walk<'_> {
+    /// Tells bad bytes in the place of these records, and goes on behind them.
+    fn bridge(
+        &mut self,
+        segment: SegmentId,
+        at: std::ops::Range<usize>,
+        (first, next): (SequenceIndex, SequenceIndex),
+        why: &FrameError,
+    ) {
+        let (from, to) = (at.start as u64, at.end as u64);
+        let bridge = Bridge { segment, from, to, first, next, arrival: self.arrival };
+        self.found(&segment.file(), from, why.to_string(), Wrong::bridged(bridge));
+        self.next = Some(next);
+    }
 }
 
-/// The first intact frame of the log that begins at `from` or behind it.
-fn intact_frame(bytes: &Bytes, from: usize, log: LogId) -> Option<(usize, FrameHeader)> {
-    let needle = log.get().to_le_bytes();
-    let rest = bytes.get(from..)?;
-    memchr::memmem::find_iter(rest, &needle).find_map(|found| {
-        let at = (from + found).checked_sub(LOG_OFFSET).filter(|at| *at >= from)?;
-        let frame = Frame::decode(&bytes.slice(at..)).ok()?;
-        (frame.header().log == log.get()).then(|| (at, *frame.header()))
-    })
+/// The index before `index`.
+fn last_before(index: SequenceIndex) -> SequenceIndex {
+    SequenceIndex::new(index.get().saturating_sub(1)).unwrap_or(index)
 }
 
 /// The index beside a full segment: its checksum, and that each entry points at the frame it names.
@@ -289,7 +289,7 @@ fn verify_index(disk: &dyn Disk, id: SegmentId, capacity: u64, segment: &Bytes, 
         opened.read(0, &mut bytes)?;
         std::io::Result::Ok(bytes)
     };
-    let aid = |walk: &mut Walk<'_>, what: String| walk.found(&file, 0, Severity::Aid, None, what);
+    let aid = |walk: &mut Walk<'_>, what: String| walk.found(&file, 0, what, Wrong::aid(id));
     let bytes = match read() {
         Ok(bytes) => bytes,
         Err(error) => return aid(walk, format!("it cannot be read: {error}")),

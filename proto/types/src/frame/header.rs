@@ -23,7 +23,7 @@ pub struct FrameHeader {
     pub log: u64,
     /// Index of the first record.
     pub first: SequenceIndex,
-    /// Records within.
+    /// Records within, or lost there.
     pub count: u32,
     /// Indexes of the same write group and shard that come before this frame.
     pub group_before: u32,
@@ -46,7 +46,7 @@ impl FrameHeader {
         self.attributes & Self::SEALED != 0
     }
 
-    /// Sequence indexes the frame takes: its records, or one for a close.
+    /// Sequence indexes the frame takes: its records, those that were lost, or one for a close.
     pub fn indexes(&self) -> u64 {
         u64::from(self.count).max(1)
     }
@@ -72,6 +72,7 @@ impl FrameHeader {
         out[9] = match self.kind {
             FrameKind::Records => 0,
             FrameKind::Close => 1,
+            FrameKind::Lost => 2,
         };
         out[10..12].copy_from_slice(&self.attributes.to_le_bytes());
         out[12..16].copy_from_slice(&self.body_crc.to_le_bytes());
@@ -102,6 +103,7 @@ impl FrameHeader {
         let kind = match head[9] {
             0 => FrameKind::Records,
             1 => FrameKind::Close,
+            2 => FrameKind::Lost,
             _ => return Err(FrameError::Malformed("unknown kind")),
         };
         let header = Self {
@@ -138,6 +140,9 @@ impl FrameHeader {
             FrameKind::Records if self.count == 0 => Err(FrameError::Malformed("no record within")),
             FrameKind::Close if self.count != 0 || self.attributes != 0 || bytes != Self::BYTES => {
                 Err(FrameError::Malformed("a close carries nothing"))
+            }
+            FrameKind::Lost if self.count == 0 || self.attributes != 0 => {
+                Err(FrameError::Malformed("lost records are at least one, and not sealed"))
             }
             _ => Ok(()),
         }

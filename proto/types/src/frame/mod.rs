@@ -6,7 +6,7 @@
 //!   0     4   bytes of the whole frame          writer
 //!   4     4   crc32 of bytes 8..64              broker  (all integers little-endian)
 //!   8     1   version = 1                       writer
-//!   9     1   kind: 0 records, 1 close          writer
+//!   9     1   kind: 0 records, 1 close, 2 lost  writer
 //!  10     2   attributes: bit 0 = sealed        broker
 //!  12     4   crc32 of the body                 writer
 //!  16     8   log: identity of the shard's log  broker
@@ -73,6 +73,9 @@ pub enum FrameKind {
     Records,
     /// It ends the shard: nothing follows. It carries no record and takes one sequence index.
     Close,
+    /// Records that were lost to damage lay here. It carries none, takes their sequence indexes, and its body means nothing.
+    /// Only `tidemill repair` writes it; readers pass over it.
+    Lost,
 }
 
 /// What is wrong with the bytes of a frame.
@@ -183,13 +186,16 @@ impl Frame {
     pub fn body(&self) -> Bytes {
         self.bytes.slice(FrameHeader::BYTES..)
     }
-    /// The records in order, each with its index; none of a sealed frame.
+    /// The records in order, each with its index; none of a sealed frame, nor of one of another kind.
     pub fn records(&self) -> RecordIter<'_> {
         RecordIter {
             body: &self.bytes[FrameHeader::BYTES..],
             bytes: &self.bytes,
             index: self.header.first,
-            left: if self.header.is_sealed() { 0 } else { self.header.count },
+            left: match self.header.kind {
+                FrameKind::Records if !self.header.is_sealed() => self.header.count,
+                _ => 0,
+            },
         }
     }
 }

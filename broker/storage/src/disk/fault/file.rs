@@ -6,7 +6,7 @@
 
 use super::Unwritten;
 use super::chance::Chance;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;

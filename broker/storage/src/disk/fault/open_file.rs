@@ -3,8 +3,8 @@
 use super::file::InodeRef;
 use super::{Outcome, State, device_error, no_power, sync_error};
 use crate::disk::{AlignedBuffer, DiskFile, Sync, WriteMode, check_aligned, check_range};
+use crate::sync::Mutex;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 

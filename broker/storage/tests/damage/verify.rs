@@ -1,65 +1,12 @@
 //! Verification: nothing is found in what is intact, every flipped bit that means something is, and no byte is changed.
 
-#![allow(clippy::unwrap_used)] // the whole crate is tests
-
-use std::sync::{Arc, mpsc};
+use crate::{FLIPS, closed, end, fill, names, open, verified};
+use std::sync::Arc;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::disk::read_only::ReadOnlyDisk;
 use tidemill_storage::disk::real::RealDisk;
 use tidemill_storage::disk::{Disk, WriteMode};
-use tidemill_storage::verify::{Report, Severity, verify};
-use tidemill_storage::{LogId, Settings, Storage};
-use tidemill_types::{Epoch, FrameWriter, ManualClock, ProducerId, TimestampMs};
-
-const LOGS: [LogId; 3] = [LogId::new(1), LogId::new(2), LogId::new(3)];
-/// Sizes of records: those of the journal, and one that goes straight to its segment.
-const SIZES: [usize; 5] = [10, 300, 900, 6000, 40];
-/// Bits that are flipped in each kind of file, one at a time.
-const FLIPS: u64 = 60;
-
-fn settings() -> Settings {
-    Settings {
-        journal_bytes_max: 1 << 20,
-        journal_file_bytes: 64 << 10,
-        direct_bytes_min: 4 << 10,
-        segment_bytes_min: 16 << 10,
-        segment_bytes_max: 16 << 10,
-        pool_segments_max: 1,
-        ..Settings::default()
-    }
-}
-
-fn open(disk: Arc<dyn Disk>) -> Arc<Storage> {
-    let clock = Arc::new(ManualClock::new(TimestampMs::new(1_700_000_000_000)));
-    Storage::open(disk, clock, settings(), &LOGS, Epoch::new(1).unwrap()).unwrap()
-}
-
-/// Appends so many records to each log, of all sizes in turn.
-fn fill(storage: &Storage, records: usize) {
-    for number in 0..records {
-        for log in LOGS {
-            let mut writer = FrameWriter::with_capacity(8 << 10);
-            writer.push("key", &vec![number as u8; SIZES[number % SIZES.len()]]);
-            let (tell, told) = mpsc::channel();
-            let frame = writer.finish(ProducerId::new(7), number as u64 + 1);
-            storage.log(log).unwrap().append(frame, move |result| tell.send(result).unwrap());
-            while storage.step() > 0 {}
-            told.recv().unwrap().unwrap();
-        }
-    }
-}
-
-fn closed(records: usize) -> FaultDisk {
-    let disk = FaultDisk::new(1);
-    let storage = open(Arc::new(disk.clone()));
-    fill(&storage, records);
-    storage.close().unwrap();
-    disk
-}
-
-fn verified(disk: &FaultDisk) -> Report {
-    verify(disk, &mut |done, total| assert!(done <= total)).unwrap()
-}
+use tidemill_storage::verify::{Severity, verify};
 
 /// Flips bits spread over `bytes` of the file, one at a time; each must be told as this, with the file.
 fn every_flip_is_told(disk: &FaultDisk, file: &str, bytes: std::ops::Range<u64>, severity: Severity) {
@@ -77,16 +24,6 @@ fn every_flip_is_told(disk: &FaultDisk, file: &str, bytes: std::ops::Range<u64>,
     assert_eq!(verified(disk).findings, [], "{file} is as it was");
 }
 
-fn names(disk: &FaultDisk, of: impl Fn(&str) -> bool) -> Vec<String> {
-    disk.files().into_iter().map(|(name, _)| name).filter(|name| of(name)).collect()
-}
-
-/// Where the frames of a segment end: it is filled with zeros behind.
-fn end(disk: &FaultDisk, file: &str) -> u64 {
-    let bytes = disk.read_file(file).unwrap();
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
-}
-
 #[test]
 fn an_intact_directory_has_no_findings_and_all_its_records() {
     let disk = closed(100);
@@ -96,8 +33,8 @@ fn an_intact_directory_has_no_findings_and_all_its_records() {
     assert!(!report.is_damaged());
     // one that was not closed has its newest records in the journal
     let disk = FaultDisk::new(2);
-    let storage = open(Arc::new(disk.clone()));
-    fill(&storage, 40);
+    let storage = open(Arc::new(disk.clone()), 1);
+    fill(&storage, 7, 40);
     let left = disk.crash();
     let report = verified(&left);
     assert_eq!(report.findings, []);
@@ -137,8 +74,8 @@ fn every_flipped_bit_of_the_checkpoint_and_of_indexes_is_found() {
 #[test]
 fn every_flipped_bit_of_a_needed_journal_is_found_but_in_its_newest_group() {
     let disk = FaultDisk::new(3);
-    let storage = open(Arc::new(disk.clone()));
-    fill(&storage, 12);
+    let storage = open(Arc::new(disk.clone()), 1);
+    fill(&storage, 7, 12);
     let disk = disk.crash();
     let file = names(&disk, |name| name.starts_with("journal-") && end(&disk, name) > 8192).remove(0);
     let content = disk.read_file(&file).unwrap();
@@ -170,8 +107,8 @@ fn missing_and_cut_files_are_told_by_name() {
 #[test]
 fn a_directory_is_only_read_and_one_that_a_broker_has_is_refused() {
     let home = tempfile::tempdir().unwrap();
-    let storage = open(Arc::new(RealDisk::new(home.path()).unwrap()));
-    fill(&storage, 30);
+    let storage = open(Arc::new(RealDisk::new(home.path()).unwrap()), 1);
+    fill(&storage, 7, 30);
     let refused = ReadOnlyDisk::open(home.path()).unwrap().lock().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock, "{refused}");
     storage.close().unwrap();

@@ -1,0 +1,71 @@
+//! Repair of a data directory that no broker has: see `tidemill_storage::repair`. Here: whose epoch it is, and the quarantine.
+
+use crate::directory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::redb::RedbStore;
+use crate::verify::Owners;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use tidemill_storage::disk::{Disk, real::RealDisk};
+use tidemill_storage::repair::Repaired;
+use tidemill_types::TimestampMs;
+
+/// What a repair did.
+#[derive(Debug)]
+pub struct Repair {
+    /// To the files.
+    pub files: Repaired,
+    /// Whose logs they are.
+    pub owners: Owners,
+    /// Where the bytes lie that were replaced, if any were.
+    pub quarantine: Option<PathBuf>,
+}
+
+/// Mends what can be mended of a data directory, at the cost of the records that the damage hit. What is replaced is kept in
+/// a folder `quarantine-…` of the directory, one file for each stretch, named for file and offset. `now` names the folder.
+/// `progress` is told how many bytes of how many are read, again from the front in each round. Blocks.
+///
+/// Errors: `Unavailable` if the directory cannot be used or a broker has it; `Invalid` if a later version wrote it; `Damaged` if the
+/// metadata store is, which only a backup helps; otherwise those of the disk.
+pub fn repair(data_dir: &Path, now: TimestampMs, progress: &mut dyn FnMut(u64, u64)) -> Result<Repair> {
+    let cannot = |e| Error::caused(ErrorKind::Unavailable, "cannot repair", e);
+    if !data_dir.join("segments").is_dir() {
+        let message = format!("{} is not the data directory of a broker", data_dir.display());
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    let disk = RealDisk::new(data_dir).map_err(cannot)?;
+    disk.lock().map_err(cannot)?;
+    let store = RedbStore::verified(data_dir)?;
+    let (epoch, owners) = (directory::last_epoch(&store)?, Owners::new(&directory::read(&store)?));
+    let mut quarantine =
+        Quarantine { folder: data_dir.join(format!("quarantine-{}", now.get())), used: false };
+    let mut keep = |file: &str, offset: u64, bytes: &[u8]| quarantine.keep(file, offset, bytes);
+    let files = tidemill_storage::repair::repair(&disk, epoch, &mut keep, progress)
+        .map_err(|e| Error::from_storage("the repair broke off; run it again", e))?;
+    Ok(Repair { files, owners, quarantine: quarantine.used.then_some(quarantine.folder) })
+}
+
+/// Where bytes go before they are replaced.
+struct Quarantine {
+    folder: PathBuf,
+    used: bool,
+}
+
+impl Quarantine {
+    fn keep(&mut self, file: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if !self.used {
+            DirBuilder::new().mode(0o700).recursive(true).create(&self.folder)?;
+            self.used = true;
+        }
+        let name = format!("{}@{offset}", file.replace('/', "_"));
+        // a second repair of the same place adds what it finds; what was kept first stays
+        let mut options = OpenOptions::new();
+        let mut kept = options.create(true).append(true).mode(0o600).open(self.folder.join(name))?;
+        kept.write_all(bytes)?;
+        kept.sync_all()?;
+        File::open(&self.folder)?.sync_all()?;
+        self.folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+}

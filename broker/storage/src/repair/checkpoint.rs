@@ -1,0 +1,145 @@
+//! A checkpoint made anew, from what segments and journal say of themselves.
+//!
+//! What it cannot know: how far records had been trimmed within the oldest segment (the catalog's retention trims again), and
+//! that a log without frames was sealed (the catalog knows). Every log counts as written to, so that the next start looks at
+//! it.
+
+use super::io;
+use crate::LogId;
+use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry};
+use crate::damage::{Frames, Lying};
+use crate::disk::{Disk, WriteMode};
+use crate::error::Result;
+use crate::journal::{self, Survey};
+use crate::producers::{Batch, Producers};
+use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId, SparseIndex};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use tidemill_types::{Epoch, FrameKind, SequenceIndex, TimestampMs};
+
+/// The checkpoint of a directory that has lost its own. `epoch` is the last one that was used.
+pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch) -> Result<Checkpoint> {
+    let Survey { next_group, durable, first_whole } = journal::survey(disk)?;
+    let mut files: BTreeMap<LogId, BTreeMap<u64, u64>> = BTreeMap::new();
+    for (name, bytes) in disk.list(FOLDER).map_err(io("list", FOLDER))? {
+        if let Some((id, NameKind::Segment)) = SegmentId::parse(&name) {
+            files.entry(id.log).or_default().insert(id.number, bytes);
+        }
+    }
+    let mut logs: BTreeMap<LogId, LogEntry> = BTreeMap::new();
+    for (log, numbers) in &files {
+        logs.insert(*log, log_entry(disk, *log, numbers)?);
+    }
+    // of a log without a file the journal may hold all there is; what it holds of a trimmed one does not begin a segment
+    for (log, number) in first_whole {
+        logs.entry(log).or_insert_with(|| LogEntry { next_segment: number, ..empty(log) });
+    }
+    Ok(Checkpoint { next_group, epoch, durable, logs: logs.into_values().collect() })
+}
+
+fn empty(id: LogId) -> LogEntry {
+    LogEntry {
+        id,
+        horizon: SequenceIndex::ZERO,
+        durable: SequenceIndex::ZERO,
+        next_segment: 0,
+        newest: None,
+        sealed: false,
+        in_flight: true,
+        segments: Vec::new(),
+        index: Vec::new(),
+        producers: Vec::new(),
+    }
+}
+
+/// A segment, read from its front.
+struct Found {
+    entry: SegmentEntry,
+    index: SparseIndex,
+    next: SequenceIndex,
+    sealed: bool,
+}
+
+fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>) -> Result<LogEntry> {
+    let mut log = empty(id);
+    let mut producers = Producers::default();
+    let mut contents = Vec::new();
+    for (&number, &bytes) in numbers {
+        let name = SegmentId { log: id, number }.file();
+        let length = usize::try_from(bytes).expect("segments fit in memory maps");
+        let content = disk.open(&name, WriteMode::Buffered).and_then(|file| file.map(0, length));
+        contents.push((number, content.map_err(io("read", &name))?));
+    }
+    let bases: Vec<_> = contents.iter().map(|(number, content)| base_of(id, *number, content)).collect();
+    for (at, (number, content)) in contents.iter().enumerate() {
+        let Some(base) = bases[at] else { continue };
+        let gap = log.segments.last().is_some_and(|last| last.number + 1 != *number);
+        if gap || (log.durable != SequenceIndex::ZERO && base < log.durable) {
+            break; // what lies behind a hole is left to the next start, which tells it
+        }
+        let limit = bases.get(at + 1).copied().flatten();
+        let found = read_segment(id, *number, base, content, limit, &mut producers);
+        log.next_segment = number + 1;
+        log.durable = limit.unwrap_or(found.next);
+        log.newest = log.newest.max(Some(found.entry.last_arrival));
+        log.sealed = found.sealed;
+        log.index = found.index.entries().to_vec();
+        log.segments.push(found.entry);
+    }
+    log.horizon = log.segments.first().map_or(log.durable, |first| first.base);
+    log.producers = producers.snapshot(log.newest.unwrap_or_default());
+    Ok(log)
+}
+
+/// The first index of a segment: its header says it, or else its first frame.
+fn base_of(log: LogId, number: u64, content: &Bytes) -> Option<SequenceIndex> {
+    let header = content.first_chunk::<{ SegmentHeader::BYTES }>().and_then(SegmentHeader::decode);
+    if let Some(header) = header.filter(|header| header.id == SegmentId { log, number }) {
+        return Some(header.base);
+    }
+    let frames = content.get(SegmentHeader::BYTES..)?;
+    let frames = content.slice_ref(frames);
+    match Frames::new(log, &frames).next()? {
+        Lying::Frame(_, header) => Some(header.first),
+        Lying::Bad(_) => None,
+    }
+}
+
+/// Reads a segment up to where the next one begins, or, if there is none, to where no frame follows.
+fn read_segment(
+    log: LogId,
+    number: u64,
+    base: SequenceIndex,
+    content: &Bytes,
+    limit: Option<SequenceIndex>,
+    producers: &mut Producers,
+) -> Found {
+    let begin = SegmentHeader::BYTES as u64;
+    let capacity = content.len() as u64;
+    let (first_arrival, last_arrival) = (TimestampMs::default(), TimestampMs::default());
+    let entry = SegmentEntry { number, base, capacity, end: begin, first_arrival, last_arrival };
+    let mut found = Found { entry, index: SparseIndex::new(capacity), next: base, sealed: false };
+    let frames = content.slice(SegmentHeader::BYTES..);
+    for lying in Frames::new(log, &frames).expecting(base) {
+        let (at, header) = match lying {
+            Lying::Frame(at, header) if limit.is_none_or(|limit| header.first < limit) => (at, header),
+            // only where another segment follows is it known that the log went on
+            Lying::Bad(_) if limit.is_some() => continue,
+            _ => break,
+        };
+        let offset = begin + at as u64;
+        if found.entry.end == begin {
+            found.entry.first_arrival = header.arrival;
+        }
+        found.entry.last_arrival = header.arrival;
+        found.entry.end = offset + u64::from(header.frame_bytes);
+        found.index.note(&header, offset);
+        found.next = header.next();
+        producers.note(header.producer, Batch::of(&header));
+        if header.kind == FrameKind::Close {
+            found.sealed = true;
+            break;
+        }
+    }
+    found
+}

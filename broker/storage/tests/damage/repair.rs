@@ -1,0 +1,151 @@
+//! Repair: whatever is damaged, afterwards the directory opens, has no findings, and has lost what was hit and nothing else.
+
+use crate::{FLIPS, LOGS, closed, end, fill, names, open, read_all, verified};
+use std::sync::Arc;
+use tidemill_storage::disk::fault::FaultDisk;
+use tidemill_storage::repair::{Repaired, repair};
+use tidemill_types::{Epoch, SequenceIndex};
+
+type Records = Vec<(SequenceIndex, Vec<u8>)>;
+
+/// Repairs; what was replaced must be what was there.
+fn repaired(disk: &FaultDisk) -> Repaired {
+    let before: Vec<_> =
+        disk.files().into_iter().map(|(name, _)| (name.clone(), disk.read_file(&name).unwrap())).collect();
+    let mut keep = |file: &str, offset: u64, bytes: &[u8]| {
+        // of a segment, what a repair has itself put there may be replaced again
+        if !file.ends_with(".segment") {
+            let (_, content) = before.iter().find(|(name, _)| name == file).expect("it was there");
+            assert_eq!(&content[offset as usize..offset as usize + bytes.len()], bytes, "{file} at {offset}");
+        }
+        Ok(())
+    };
+    repair(disk, Epoch::new(1).unwrap(), &mut keep, &mut |_, _| {}).unwrap()
+}
+
+fn all(disk: &FaultDisk, epoch: u32) -> Vec<Records> {
+    let storage = open(Arc::new(disk.clone()), epoch);
+    let given = LOGS.into_iter().map(|log| {
+        let given = read_all(&storage, log);
+        assert_eq!(given.lost, [], "nothing is damaged any more");
+        given.records
+    });
+    given.collect()
+}
+
+/// Repairs, opens, reads everything, appends more; gives how many records are gone of those there were.
+fn lost_by_repair(disk: &FaultDisk, intact: &[Records], told: &str) -> usize {
+    let done = repaired(disk);
+    assert!(!done.mended.is_empty() && done.left.is_empty(), "{told}: {done:?}");
+    assert_eq!(verified(disk).findings, [], "{told}");
+    let left = all(disk, 2);
+    let mut lost = 0;
+    for (left, intact) in left.iter().zip(intact) {
+        assert!(left.iter().all(|record| intact.contains(record)), "{told}");
+        assert!(left.is_sorted_by(|a, b| a.0 < b.0), "{told}");
+        lost += intact.len() - left.len();
+    }
+    let storage = open(Arc::new(disk.clone()), 3);
+    fill(&storage, 8, 5);
+    storage.close().unwrap();
+    drop(storage);
+    let more: usize = all(disk, 4).iter().map(Vec::len).sum();
+    assert_eq!(more, left.iter().map(Vec::len).sum::<usize>() + 5 * LOGS.len(), "{told}");
+    assert_eq!(verified(disk).findings, [], "{told}");
+    lost
+}
+
+/// Flips bits spread over `bytes` of the file of fresh directories, one in each; gives the records lost by all together.
+fn flips(file: &str, bytes: std::ops::Range<u64>, make: impl Fn() -> FaultDisk) -> Vec<usize> {
+    let intact = all(&make(), 2);
+    let span = bytes.end - bytes.start;
+    let flip = |turn: u64| {
+        let disk = make();
+        let (offset, bit) = (bytes.start + turn * 7919 % span, (turn % 8) as u8);
+        disk.flip_bit(file, offset, bit).unwrap();
+        lost_by_repair(&disk, &intact, &format!("bit {bit} at {offset} of {file}"))
+    };
+    (0..FLIPS).map(flip).collect()
+}
+
+#[test]
+fn a_flipped_bit_of_a_segment_costs_one_record_in_the_middle_and_at_the_end() {
+    let segments = names(&closed(100), |name| name.ends_with(".segment"));
+    for file in [segments.first().unwrap(), segments.last().unwrap()] {
+        let lost = flips(file, 64..end(&closed(100), file), || closed(100));
+        assert!(lost.iter().all(|lost| *lost == 1), "{file}: {lost:?}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_a_segments_header_of_the_checkpoint_or_of_an_index_costs_nothing() {
+    let disk = closed(100);
+    let segment = names(&disk, |name| name.ends_with(".segment")).remove(1);
+    let index = names(&disk, |name| name.ends_with(".index")).remove(0);
+    for file in [segment.as_str(), "checkpoint", index.as_str()] {
+        let bytes = if file == segment { 64 } else { disk.read_file(file).unwrap().len() as u64 };
+        let lost = flips(file, 0..bytes, || closed(100));
+        assert!(lost.iter().all(|lost| *lost == 0), "{file}: {lost:?}");
+    }
+}
+
+/// A directory that a process left without closing it, the newest records in the journal.
+fn left(power_fails: bool) -> FaultDisk {
+    let disk = FaultDisk::new(3);
+    let storage = open(Arc::new(disk.clone()), 1);
+    fill(&storage, 7, 12);
+    if power_fails { disk.crash() } else { disk.process_crash() }
+}
+
+#[test]
+fn a_flipped_bit_of_the_journal_costs_at_most_its_group_and_nothing_where_the_segments_have_it() {
+    let of = |power_fails| {
+        let disk = left(power_fails);
+        let file = names(&disk, |name| name.starts_with("journal-") && end(&disk, name) > 8192).remove(0);
+        let content = disk.read_file(&file).unwrap();
+        let groups: Vec<u64> = (4096..content.len())
+            .step_by(4096)
+            .filter(|at| content[*at..].starts_with(b"TMGR"))
+            .map(|at| at as u64)
+            .collect();
+        (file, groups)
+    };
+    for power_fails in [false, true] {
+        let (file, groups) = of(power_fails);
+        // each group holds a record; the newest cannot be told from one that is torn
+        let lost = flips(&file, groups[0]..groups[0] + 100, || left(power_fails));
+        let most = usize::from(power_fails);
+        assert!(lost.iter().all(|lost| *lost <= most), "{file}, power fails: {power_fails}: {lost:?}");
+        let head = flips(&file, 0..64, || left(power_fails));
+        assert!(head.iter().all(|lost| *lost == 0), "{file}, power fails: {power_fails}: {head:?}");
+    }
+}
+
+#[test]
+fn missing_and_cut_segments_cost_what_was_in_them_and_a_missing_checkpoint_nothing() {
+    let intact = all(&closed(100), 2);
+    let disk = closed(100);
+    let segments = names(&disk, |name| name.ends_with(".segment"));
+    disk.remove_file(&segments[1]).unwrap();
+    let lost = lost_by_repair(&disk, &intact, "a missing segment");
+    assert!((1..60).contains(&lost), "{lost} lost");
+
+    let disk = closed(100);
+    let bytes = disk.read_file(&segments[2]).unwrap();
+    disk.write_file(&segments[2], &bytes[..bytes.len() / 2]).unwrap();
+    let lost = lost_by_repair(&disk, &intact, "a cut segment");
+    assert!((1..30).contains(&lost), "{lost} lost");
+
+    let disk = closed(100);
+    disk.remove_file("checkpoint").unwrap();
+    assert_eq!(lost_by_repair(&disk, &intact, "a missing checkpoint"), 0);
+}
+
+#[test]
+fn what_is_intact_is_left_as_it_is() {
+    let disk = closed(40);
+    let before: Vec<_> = disk.files();
+    let done = repaired(&disk);
+    assert_eq!(done, Repaired::default());
+    assert_eq!(disk.files(), before);
+}
