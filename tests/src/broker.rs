@@ -4,6 +4,7 @@ use crate::http::Connection;
 use crate::kinesis::Kinesis;
 use crate::process::{Finished, Running, Until, until};
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Broker {
     running: Running,
     addr: SocketAddr,
     dir: PathBuf,
+    /// Program and arguments in front of the command, such as `env LD_PRELOAD=…`.
+    under: Vec<String>,
     args: Vec<String>,
     ready_after: Duration,
 }
@@ -27,15 +30,29 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker on `dir`, on a port of its own that it keeps over restarts, with more arguments for `serve`.
     pub async fn start(dir: &Path, args: &[&str]) -> Result<Self> {
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        Self::start_on(addr, dir, args.iter().map(ToString::to_string).collect()).await
+        Self::start_under(&[], dir, args).await
     }
 
-    async fn start_on(addr: SocketAddr, dir: &Path, args: Vec<String>) -> Result<Self> {
+    /// Starts a broker by another program, which must become it: `env`, `sh -c 'ulimit …; exec "$@"' sh`, `strace -D`.
+    pub async fn start_under(under: &[&str], dir: &Path, args: &[&str]) -> Result<Self> {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let owned = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        Self::start_on(addr, dir, owned(under), owned(args)).await
+    }
+
+    async fn start_on(addr: SocketAddr, dir: &Path, under: Vec<String>, args: Vec<String>) -> Result<Self> {
         // the build must not count as starting
-        crate::tidemill()?;
+        let program = crate::tidemill()?;
         let started = Instant::now();
-        let mut running = Running::spawn(&serve_args(addr, dir, &args)?)?;
+        let serve = serve_args(addr, dir, &args)?;
+        let mut running = match under.split_first() {
+            None => Running::spawn(&serve)?,
+            Some((first, rest)) => {
+                let program = program.to_str().context("the program has a plain name")?;
+                let rest = rest.iter().map(String::as_str).chain([program]).chain(serve);
+                Running::spawn_program(Path::new(first), &rest.collect::<Vec<_>>())?
+            }
+        };
         let mut ready = None;
         let mut ended = false;
         let waited = until(READY_DEADLINE, || {
@@ -50,14 +67,42 @@ impl Broker {
         };
         let addr =
             line.strip_prefix(READY).unwrap_or_default().parse().context("the address in the ready line")?;
-        Ok(Self { running, addr, dir: dir.to_owned(), args, ready_after: at - started })
+        Ok(Self { running, addr, dir: dir.to_owned(), under, args, ready_after: at - started })
     }
 
     /// Starts the same broker again, on the same directory and port, after it was killed.
     pub async fn restart(self) -> Result<Self> {
-        let Self { running, addr, dir, args, .. } = self;
+        let Self { running, addr, dir, under, args, .. } = self;
         drop(running);
-        Self::start_on(addr, &dir, args).await
+        Self::start_on(addr, &dir, under, args).await
+    }
+
+    /// The same without the program it was started by.
+    pub async fn restart_plainly(mut self) -> Result<Self> {
+        self.under.clear();
+        self.restart().await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.running.signal(signal)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Result<Pid> {
+        self.running.pid()
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.running.stderr()
+    }
+
+    /// The status of `/health/ready`, and the word in it: `ready`, `degraded`, `not ready`, `stopping`.
+    pub async fn readiness(&self) -> Result<(u16, String)> {
+        let reply = self.connect().await?.get("/health/ready").await?;
+        let word = reply.json()?["status"].as_str().context("a status")?.to_owned();
+        Ok((reply.status, word))
     }
 
     /// SIGKILL: no warning, no clean-up.
@@ -70,6 +115,14 @@ impl Broker {
         let finished = self.running.terminate().await?;
         ensure!(finished.code == Some(0), "a broker that was asked to stop exits with 0: {finished:?}");
         Ok(finished)
+    }
+
+    /// SIGTERM, a clean end, and the start of another one in its place.
+    pub async fn roll(mut self) -> Result<Self> {
+        self.running.signal(Signal::TERM)?;
+        let finished = self.running.ended(READY_DEADLINE).await?;
+        ensure!(finished.code == Some(0), "a broker that was asked to stop exits with 0: {finished:?}");
+        self.restart().await
     }
 
     /// Where it listens.

@@ -71,6 +71,25 @@ impl History {
         self.acknowledged.len()
     }
 
+    /// The ids of all records acknowledged so far.
+    pub fn acknowledged_ids(&self) -> Vec<u64> {
+        self.acknowledged.keys().copied().collect()
+    }
+
+    /// The same history, had nobody been told of the records that are not among these: for what damage may take.
+    #[must_use]
+    pub fn without_missing(&self, there: &HashSet<u64>) -> Self {
+        let kept = |told: &HashMap<u64, Stored>| {
+            told.iter().filter(|(id, _)| there.contains(id)).map(|(id, stored)| (*id, *stored)).collect()
+        };
+        Self {
+            acknowledged: kept(&self.acknowledged),
+            seen: kept(&self.seen),
+            uncertain: self.uncertain.clone(),
+            refused: self.refused.clone(),
+        }
+    }
+
     /// Checks everything against what is stored: each shard's records in the order in which they are read.
     pub fn verify(&self, stored: &[Stored]) -> Result<Verified> {
         let mut last: HashMap<ShardId, SequenceNumber> = HashMap::new();

@@ -10,6 +10,7 @@ pub mod chaos;
 mod history;
 mod http;
 mod kinesis;
+pub mod load;
 mod native;
 mod payload;
 mod process;

@@ -2,5 +2,6 @@
 
 mod calls;
 mod fixture;
+mod hostile;
 mod malformed;
 mod transport;

@@ -9,4 +9,5 @@ mod cbor;
 mod coverage;
 mod install;
 mod javascript;
+mod rolling;
 mod rust_sdk;
