@@ -39,6 +39,8 @@ struct Load {
     frame_records: usize,
     /// Frames of one log that are unanswered at a time.
     in_flight: usize,
+    /// Frames of a log and group that reach this go straight to the segment; by default as in the broker.
+    direct_bytes_min: Option<usize>,
 }
 
 fn loads() -> Vec<Load> {
@@ -51,8 +53,24 @@ fn loads() -> Vec<Load> {
         logs,
         frame_records,
         in_flight,
+        direct_bytes_min: None,
     };
     vec![load(8, 512, 4), load(1000, 1, 1), load(8, 16, 8), load(1, 1, 1)]
+}
+
+/// The two ways side by side, at sizes around the threshold between them.
+fn ways() -> Vec<Load> {
+    let sizes = [16, 32, 64, 128, 256].into_iter();
+    sizes
+        .flat_map(|records| [("journal", 1 << 20), ("segment", 4 << 10)].map(|way| (records, way)))
+        .map(way)
+        .collect()
+}
+
+fn way((frame_records, (way, direct_bytes_min)): (usize, (&str, usize))) -> Load {
+    let name =
+        format!("threshold: {} × 1 in flight to 8 logs by the {way}", size(frame_records * RECORD_BYTES));
+    Load { name, logs: 8, frame_records, in_flight: 1, direct_bytes_min: Some(direct_bytes_min) }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -76,6 +94,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 }
             }
         }
+        for load in ways().iter().filter(|load| wanted(&load.name)) {
+            warm()?;
+            figures.push(append(&dir.path().join("data"), load, "device", Durability::Device, time)?);
+        }
     }
     println!("{}", report::table(&series(&figures)));
     Ok(())
@@ -93,7 +115,8 @@ fn limits(dir: &Path, time: Duration) -> Result<Vec<Figure>> {
 
 fn append(dir: &Path, load: &Load, mode: &str, durability: Durability, time: Duration) -> Result<Figure> {
     let disk = Arc::new(RealDisk::new(dir)?);
-    let settings = Settings { durability, ..Settings::default() };
+    let mut settings = Settings { durability, ..Settings::default() };
+    settings.direct_bytes_min = load.direct_bytes_min.unwrap_or(settings.direct_bytes_min);
     let storage = Storage::open(disk, Arc::new(SystemClock::new()), settings, &[], Epoch::new(1)?)?;
     storage.start()?;
     let logs = (0..load.logs).map(|id| storage.create_log(LogId::new(id))).collect();

@@ -12,6 +12,9 @@ use anyhow::{Result, bail, ensure};
 use std::collections::{HashMap, HashSet};
 use tidemill_types::{SequenceNumber, ShardId};
 
+/// Lost records that are named.
+const SHOWN_MAX: usize = 20;
+
 /// A record as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -105,8 +108,11 @@ impl History {
         }
         let all = [("acknowledged", &self.acknowledged), ("seen by a reader", &self.seen)];
         for (what, told) in all {
-            let missing = told.keys().filter(|id| !found.contains_key(id)).count();
-            ensure!(missing == 0, "{missing} of {} records {what} are lost", told.len());
+            let mut missing: Vec<_> = told.values().filter(|told| !found.contains_key(&told.id)).collect();
+            missing.sort_by_key(|told| (told.shard, told.number));
+            let count = missing.len();
+            missing.truncate(SHOWN_MAX);
+            ensure!(count == 0, "{count} of {} records {what} are lost, such as {missing:?}", told.len());
             for (id, told) in told {
                 let is = found[id];
                 ensure!(is == *told, "record {id:x} was {what} as {told:?}, and now is {is:?}");

@@ -193,22 +193,16 @@ pub fn restore(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Re
     source.lock().map_err(cannot("use", from))?;
     let disk = RealDisk::new(to).map_err(cannot("make", to))?;
     disk.lock().map_err(cannot("use", to))?;
-    let all = held(&source).map_err(|e| Error::from_storage("cannot read the backup", e))?;
+    let from_storage = |e| Error::from_storage("cannot copy the backup", e);
+    let all = held(&source).map_err(from_storage)?;
+    let checkpoint = storage::backup::checkpoint(&source).map_err(from_storage)?;
     let total = all.iter().map(|segment| segment.end).sum();
-    let mut receiver = Receiver::new(&disk);
+    let receiving = Receiving { dir: to.to_owned(), disk };
+    let mut receiver = receiving.receiver();
     for segment in &all {
-        storage::backup::copy_file(&source, segment, &mut receiver)
-            .map_err(|e| Error::from_storage("cannot copy a segment", e))?;
+        storage::backup::copy_file(&source, segment, &mut receiver).map_err(from_storage)?;
         progress(receiver.bytes(), total);
     }
     let rows = directory::restored(RedbStore::verified(from)?.scan(b"")?, EPOCHS_SKIPPED)?;
-    let receiving = Receiving { dir: to.to_owned(), disk: RealDisk::new(to).map_err(cannot("use", to))? };
-    let checkpoint = source
-        .open("checkpoint", storage::disk::WriteMode::Buffered)
-        .and_then(|file| {
-            let mut bytes = vec![0; usize::try_from(file.len()).map_err(io::Error::other)?];
-            file.read(0, &mut bytes).map(|()| bytes)
-        })
-        .map_err(cannot("read the checkpoint of", from))?;
     receiving.finish(receiver, &rows, &checkpoint)
 }

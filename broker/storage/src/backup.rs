@@ -169,6 +169,14 @@ pub fn held(disk: &dyn Disk) -> Result<Vec<Held>> {
     Ok(held.collect())
 }
 
+/// The checkpoint of the copy in this directory.
+///
+/// Errors: [`ErrorKind::Damaged`] if there is none.
+pub fn checkpoint(disk: &dyn Disk) -> Result<Bytes> {
+    let none = || Error::new(ErrorKind::Damaged, format!("{} has no checkpoint", disk.path()));
+    Ok(Checkpoint::read(disk)?.ok_or_else(none)?.encode().into())
+}
+
 /// Copies a held segment from one directory to another, as far as it is there.
 pub fn copy_file(from: &dyn Disk, segment: &Held, to: &mut Receiver<'_>) -> Result<()> {
     let Held { log, number, capacity, end, .. } = *segment;

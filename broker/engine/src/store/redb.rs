@@ -69,8 +69,7 @@ impl RedbStore {
         };
         let (database, commits, intact) = open().map_err(|e| could_not_open(&path, e))?;
         if !intact {
-            let message = format!("the metadata store {} does not match its checksums", path.display());
-            return Err(Error::new(ErrorKind::Damaged, message));
+            return Err(mismatch(&path));
         }
         Ok(Self { path, state: State::Open(database), commits })
     }
@@ -113,6 +112,12 @@ impl RedbStore {
     }
 }
 
+fn mismatch(path: &Path) -> Error {
+    let message =
+        format!("the metadata store {} is damaged: it does not match its checksums", path.display());
+    Error::new(ErrorKind::Damaged, message)
+}
+
 fn could_not_open(path: &Path, error: redb::Error) -> Error {
     let kind = match &error {
         redb::Error::Corrupted(_) => ErrorKind::Damaged,
@@ -127,7 +132,12 @@ fn open_file(path: &Path) -> Result<(Database, u64)> {
     let mut options = OpenOptions::new();
     let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map_err(|e| wrong(redb::Error::Io(e)))?;
-    let database = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|e| wrong(e.into()))?;
+    let mut database =
+        Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|e| wrong(e.into()))?;
+    // reads do not look at checksums: what is damaged would be believed. All metadata of a thousand shards is a megabyte
+    if !database.check_integrity().map_err(|e| wrong(e.into()))? {
+        return Err(mismatch(path));
+    }
     let commits = read_commits(&database).map_err(wrong)?;
     Ok((database, commits))
 }

@@ -7,6 +7,7 @@
 //! Not here: retries, caching, any knowledge of what the bytes mean.
 
 mod aligned;
+mod alive;
 pub mod fault;
 pub mod read_only;
 pub mod real;

@@ -292,7 +292,8 @@ impl DiskFile for RealFile {
     fn write(&self, offset: u64, pieces: &[&[u8]], sync: Sync) -> io::Result<()> {
         check_range(self.bytes, offset, pieces.iter().map(|piece| piece.len()).sum())?;
         let mut pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        self.write_pieces(&self.file, offset, &mut pieces, sync)
+        self.write_pieces(&self.file, offset, &mut pieces, sync)?;
+        if sync == Sync::Data { super::alive::check(&self.file) } else { Ok(()) }
     }
 
     fn write_aligned(&self, offset: u64, buffer: &AlignedBuffer, sync: Sync) -> io::Result<()> {
