@@ -22,19 +22,31 @@ fn can_trace() -> Result<bool> {
     }
 }
 
-/// Starts a broker whose system calls are tampered with.
-async fn tampered(home: &TempDir, inject: &str) -> Result<Broker> {
+/// Files of the first segments and of the journal: calls on others are let through, so that it is this failure which is told.
+const SEGMENTS: [&str; 4] = [
+    "segments/0000000000000001-00000000.segment",
+    "segments/0000000000000002-00000000.segment",
+    "segments/0000000000000003-00000000.segment",
+    "segments/0000000000000004-00000000.segment",
+];
+const JOURNAL: [&str; 1] = ["journal-00000000.log"];
+
+/// Starts a broker whose system calls are tampered with: on these files, or on all.
+async fn tampered(home: &TempDir, inject: &str, files: &[&str]) -> Result<Broker> {
     let calls = inject.split(':').next().unwrap_or_default();
     let (trace, inject) = (format!("trace={calls}"), format!("inject={inject}"));
     // -D: the broker stays the process that was started, strace watches it from aside
-    let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    Broker::start_under(&strace, &home.path().join("data"), &["--durability", "device"]).await
+    let mut strace = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let data = home.path().join("data");
+    let paths: Vec<_> = files.iter().map(|file| data.join(file).display().to_string()).collect();
+    paths.iter().for_each(|path| strace.extend(["-P", path]));
+    Broker::start_under(&strace, &data, &["--durability", "device"]).await
 }
 
 /// Loads the broker until it says that it takes no writes any more, then starts it without the fault.
-async fn fails(inject: &str) -> Result<()> {
+async fn fails(inject: &str, files: &[&str]) -> Result<()> {
     let home = TempDir::new()?;
-    let mut broker = tampered(&home, inject).await?;
+    let mut broker = tampered(&home, inject, files).await?;
     let loading = Loading::start(&broker).await?;
     let poisoned = async || broker.readiness().await.is_ok_and(|(status, _)| status == 503);
     let told = until(Duration::from_secs(40), poisoned).await;
@@ -59,7 +71,7 @@ async fn fails(inject: &str) -> Result<()> {
 /// Loads the broker while its calls take long; nothing else may happen.
 async fn is_slow(inject: &str) -> Result<()> {
     let home = TempDir::new()?;
-    let broker = tampered(&home, inject).await?;
+    let broker = tampered(&home, inject, &[]).await?;
     let loading = Loading::start(&broker).await?;
     loading.progress(1500, Duration::from_secs(60)).await?;
     ensure!(broker.readiness().await?.1 == "ready", "{inject}: slow is not broken");
@@ -77,7 +89,8 @@ async fn is_slow(inject: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_is_told_and_what_was_acknowledged_before_it_stays() -> Result<()> {
     if can_trace()? {
-        fails("pwrite64,pwritev,pwritev2:error=EIO:when=400+").await?;
+        fails("pwrite64,pwritev,pwritev2:error=EIO:when=200+", &JOURNAL).await?;
+        fails("pwrite64,pwritev,pwritev2:error=EIO:when=50+", &SEGMENTS).await?;
     }
     Ok(())
 }
@@ -85,7 +98,8 @@ async fn a_write_that_fails_is_told_and_what_was_acknowledged_before_it_stays() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_fails_is_told_and_what_was_acknowledged_before_it_stays() -> Result<()> {
     if can_trace()? {
-        fails("fdatasync,fsync:error=EIO:when=16+").await?;
+        fails("fdatasync,fsync:error=EIO:when=1+", &SEGMENTS).await?;
+        fails("fdatasync,fsync:error=EIO:when=16+", &[]).await?;
     }
     Ok(())
 }
