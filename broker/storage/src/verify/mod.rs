@@ -7,7 +7,7 @@
 //!
 //! Why: damage must be found before somebody needs what it hit. It goes on behind what it finds, so that one report names
 //! all. It tells damage by the rules of recovery (FORMAT.md): what lies behind the end of a log or a journal means nothing,
-//! and a torn end is none. With each finding goes what would mend it ([`Mend`]), which [`crate::repair`] carries out. Not
+//! and a torn end is none. With each finding goes what would mend it (`Mend`), which [`crate::repair`] carries out. Not
 //! here: the catalog (the engine's).
 
 mod segments;
