@@ -12,8 +12,11 @@ use tidemill_tests::load::{Loading, STREAM};
 use tidemill_tests::{Broker, Connection, run, tell};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Resident memory under whatever load (MiB): rooms of the front ends, queues, and what the page cache maps.
-const MEMORY_MAX_MIB: u64 = 1200;
+/// Resident memory under whatever load (MiB): the rooms of ARCHITECTURE.md (bodies and replies 512, messages, pages, events and
+/// queues 256 each) and 64 for everything else.
+const MEMORY_MAX_MIB: u64 = 1600;
+/// With records of 10 MiB each request that is decoded has its tree and its records besides.
+const LARGE_MEMORY_MAX_MIB: u64 = 2400;
 /// After the load a put is answered again within this.
 const CALM: Duration = Duration::from_secs(5);
 
@@ -93,9 +96,7 @@ fn are_clear(answers: &Answers) -> Result<()> {
         let clear = answer.starts_with("200")
             || answer.contains("ProvisionedThroughputExceeded")
             || answer.contains("ServiceUnavailable")
-            || answer.contains("LimitExceeded")
-            // a body of 14 MB that is refused before it is read ends its connection; SDKs repeat that too
-            || answer == "connection broken";
+            || answer.contains("LimitExceeded");
         ensure!(clear, "an answer that tells nobody what to do: {answer:?} in {answers:?}");
     }
     Ok(())
@@ -145,7 +146,7 @@ async fn records_of_ten_mebibytes_from_many_are_taken_in_bounded_memory() -> Res
     let (answers, most, done) = crowd(&broker, 48, &body, 8).await?;
     are_clear(&answers)?;
     ensure!(done > 0, "none was taken: {answers:?}");
-    ensure!(most < 2 * MEMORY_MAX_MIB, "{most} MiB");
+    ensure!(most < LARGE_MEMORY_MAX_MIB, "{most} MiB");
     let calm = calm_again(&broker, "large").await?;
     tell(&format!(
         "overload, 48 producers of 10 MiB records: {done} taken, {answers:?}; memory {most} MiB; calm after {calm:?}"

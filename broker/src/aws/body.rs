@@ -1,7 +1,7 @@
 //! Request bodies: how many bytes of them the front end takes into memory, and for how long.
 //!
 //! Why: a body is memory that a stranger asks for. One body is capped, and all bodies together draw on one [`Budget`];
-//! past it the answer is a retryable error at once. A part of the budget is out of reach of large bodies, so that the
+//! past it the answer is a retryable error, behind the rest of the body, or its sender would not get to read it. A part of the budget is out of reach of large bodies, so that the
 //! small calls of everybody go on when large ones have used up theirs. Reading has a deadline, and a body that pauses for
 //! long is given up sooner. Who names no known key is read no further than a small body goes. Replies draw on the same
 //! budget: they carry their share until the last byte has been handed to the socket.
@@ -163,7 +163,12 @@ async fn collect(
     };
     let (mut seen, mut refused) = (0usize, None);
     let mut due = Instant::now() + PAUSE_MAX;
-    while let Some(frame) = next_frame(&mut body, due).await? {
+    loop {
+        let frame = match next_frame(&mut body, due).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(error) => return Err(refused.unwrap_or(error)),
+        };
         let Ok(data) = frame.into_data() else { continue };
         due = earned(due, data.len());
         let was_small = seen <= STRANGER_BYTES_MAX;
@@ -177,12 +182,12 @@ async fn collect(
         if seen > BODY_BYTES_MAX {
             refused = refused.or_else(|| Some(too_large()));
         }
+        refused = refused.or_else(|| budget.grow(&mut kept.share, data.len()).err());
         if refused.is_some() {
             // what is thrown away takes no room
             kept = Charged { bytes: Vec::new(), share: budget.share(0)? };
             continue;
         }
-        budget.grow(&mut kept.share, data.len())?;
         kept.bytes.extend_from_slice(&data);
     }
     refused.map_or(Ok(kept), Err)
@@ -220,6 +225,23 @@ mod tests {
     fn held_back(bytes: usize) -> Body {
         let begun = tokio_stream::iter([Ok(Bytes::from(vec![0; bytes]))]);
         Body::from_stream(begun.chain(tokio_stream::pending::<Result<Bytes, std::io::Error>>()))
+    }
+
+    /// Refused at once, a client that is still sending saw its connection break instead of an answer that it can repeat.
+    #[tokio::test]
+    async fn a_body_that_finds_no_room_is_read_to_its_end_and_then_refused() {
+        let budget = Budget::of(100_000, 0);
+        let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&taken);
+        let pieces = tokio_stream::iter(0..10).map(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from(vec![0; 30_000]))
+        });
+        let refused =
+            read(&HeaderMap::new(), Body::from_stream(pieces), &budget, anyone).await.err().unwrap();
+        assert_eq!(refused.code(), Code::ServiceUnavailable);
+        assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 10);
+        assert_eq!(budget.all.available_permits(), 100_000, "what was thrown away takes no room");
     }
 
     #[tokio::test]
@@ -279,7 +301,8 @@ mod tests {
         );
         let other = read(&headers, Body::from(vec![7; BODY_BYTES_MAX]), &budget, anyone).await;
         assert_eq!(other.unwrap().as_ref().len(), BODY_BYTES_MAX);
-        assert_eq!(reading.await.err().unwrap().code(), Code::RequestTimeout);
+        // that it then stops is no news
+        assert_eq!(reading.await.err().unwrap().code(), Code::RequestEntityTooLarge);
     }
 
     #[tokio::test(start_paused = true)]
