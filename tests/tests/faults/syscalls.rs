@@ -89,8 +89,9 @@ async fn is_slow(inject: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_is_told_and_what_was_acknowledged_before_it_stays() -> Result<()> {
     if can_trace()? {
-        fails("pwrite64,pwritev,pwritev2:error=EIO:when=200+", &JOURNAL).await?;
-        fails("pwrite64,pwritev,pwritev2:error=EIO:when=50+", &SEGMENTS).await?;
+        // early enough to come before these files are full, however large groups become
+        fails("pwrite64,pwritev,pwritev2:error=EIO:when=40+", &JOURNAL).await?;
+        fails("pwrite64,pwritev,pwritev2:error=EIO:when=8+", &SEGMENTS).await?;
     }
     Ok(())
 }
