@@ -155,6 +155,11 @@ async fn what_is_no_backup_is_not_written_over_and_a_damaged_one_is_not_restored
     let second = Broker::start(&home.path().join("second"), &["--durability", "os"]).await?;
     let refused = run(&["backup", text(&dest)?, "--endpoint", &second.url()]).await?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("another broker"), "{refused:?}");
+    // made from a backup and never opened, it has no name yet; its segments look like those of any broker
+    let copy = home.path().join("copy");
+    ensure!(restore(&dest, &copy).await?.code == Some(0));
+    let refused = run(&["backup", text(&copy)?, "--endpoint", &second.url()]).await?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("another broker"), "{refused:?}");
     let segment = std::fs::read_dir(dest.join("segments"))?.next().context("a segment")??.path();
     let mut bytes = std::fs::read(&segment)?;
     bytes[1000] ^= 1;

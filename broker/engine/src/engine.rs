@@ -159,7 +159,9 @@ impl Engine {
     /// Errors: `Precondition` if what is held is of another directory; `Unavailable`, `Internal`.
     pub async fn backup(&self, held: HeldBackup) -> Result<Backup> {
         let lineage = self.inner.lineage;
-        if held.lineage != 0 && held.lineage != lineage {
+        // segments without a name may be anybody's: their numbers and first indexes are the same in every directory
+        let holds_nothing = held.lineage == 0 && held.segments.is_empty();
+        if !holds_nothing && held.lineage != lineage {
             let message = "what is there is a backup of another broker; choose another folder";
             return Err(Error::new(ErrorKind::Precondition, message));
         }

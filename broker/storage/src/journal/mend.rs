@@ -1,7 +1,8 @@
 //! A journal that is damaged: what it says of itself without a checkpoint, and how its chain of groups is closed again.
 
-use super::format::GROUP_HEAD_BYTES;
-use super::format::{Durable, FileHeader, RUN_HEAD_BYTES, decode_group, encode_group_heads};
+use super::format::{
+    Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, decode_group, encode_group_heads,
+};
 use super::replay::{Listed, Readable, find};
 use crate::LogId;
 use crate::bytes_le::u64_at;

@@ -49,8 +49,10 @@ impl Wrong {
     }
     /// Bad bytes in the place of these records.
     fn bridged(bridge: Bridge) -> Self {
-        let records = (bridge.first < bridge.next).then(|| (bridge.first, last_before(bridge.next)));
-        Self { records, ..Self::damage(Mend::Bridge(bridge)) }
+        // where no number is free nothing can be put that takes one
+        let lost = (bridge.first < bridge.next).then_some(bridge);
+        let records = lost.map(|bridge| (bridge.first, last_before(bridge.next)));
+        Self { records, ..Self::damage(lost.map(Mend::Bridge)) }
     }
     fn aid(id: SegmentId) -> Self {
         Self { severity: Severity::Aid, records: None, mend: Some(Mend::DropIndex(id)) }
