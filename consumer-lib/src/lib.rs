@@ -125,7 +125,7 @@ pub use settings::{Checkpointing, WorkerBuilder};
 pub use shard::ShardRef;
 pub use status::{ShardPhase, ShardStatus, WorkerStatus};
 pub use store::MemoryLeases;
-pub use tidemill_proto::client::Endpoint;
+pub use tidemill_proto::client::{Dial, Endpoint};
 pub use tidemill_types::AnySequenceNumber as SequenceNumber;
 pub use tidemill_types::{AppName, LeaseEpoch, ShardId, StreamName, TimestampMs, WorkerId};
 pub use worker::{Worker, WorkerHandle};

@@ -14,7 +14,7 @@ use crate::streams::Streams;
 use crate::worker::Worker;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_proto::client::Endpoint;
+use tidemill_proto::client::{Dial, Endpoint};
 use tidemill_types::limits::{GRPC_MESSAGE_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN, WORKER_ID_BYTES_MAX};
 use tidemill_types::{AppName, StreamName, WorkerId};
 
@@ -94,6 +94,7 @@ pub struct WorkerBuilder {
     origin: Origin,
     authorities: Option<Vec<u8>>,
     credentials: Option<Credentials>,
+    dial: Option<Dial>,
     store: Option<StoreChoice>,
     app: String,
     streams: Vec<(String, Option<InitialPosition>)>,
@@ -129,6 +130,7 @@ impl WorkerBuilder {
             origin,
             authorities: None,
             credentials: None,
+            dial: None,
             store: None,
             app: app.to_owned(),
             streams: vec![(stream.to_owned(), None)],
@@ -193,6 +195,11 @@ impl WorkerBuilder {
     pub fn credentials(mut self, access_key_id: &str, secret_access_key: &str) -> Self {
         let (access_key_id, secret_access_key) = (access_key_id.to_owned(), secret_access_key.to_owned());
         self.credentials = Some(Credentials { access_key_id, secret_access_key });
+        self
+    }
+    /// Makes connections to the broker by `dial` instead of TCP.
+    pub fn dialed_by(mut self, dial: Dial) -> Self {
+        self.dial = Some(dial);
         self
     }
     /// The worker's id, 1 to 256 bytes, unique among the workers of the application that run at the same time.
@@ -288,6 +295,9 @@ impl WorkerBuilder {
                 }
                 if let Some(Credentials { access_key_id, secret_access_key }) = self.credentials {
                     endpoint = endpoint.credentials(&access_key_id, &secret_access_key)?;
+                }
+                if let Some(dial) = self.dial {
+                    endpoint = endpoint.dialed_by(dial);
                 }
                 SourceChoice::Broker(endpoint)
             }

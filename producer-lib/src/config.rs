@@ -10,7 +10,7 @@ use crate::retrier::Policy;
 use crate::sink::aws::Aws;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_proto::client::Endpoint;
+use tidemill_proto::client::{Dial, Endpoint};
 use tidemill_types::ProducerId;
 #[cfg(feature = "discard")]
 use tidemill_types::limits::SHARDS_PER_STREAM_MAX;
@@ -114,6 +114,10 @@ impl Config {
     /// broker without credentials. Use `https://` wherever others could listen. Of a Tidemill broker.
     pub fn credentials(self, access_key_id: &str, secret_access_key: &str) -> Result<Self> {
         self.broker(|endpoint| endpoint.credentials(access_key_id, secret_access_key))
+    }
+    /// Makes connections by `dial` instead of TCP. Of a Tidemill broker.
+    pub fn dialed_by(self, dial: Dial) -> Result<Self> {
+        self.broker(|endpoint| Ok(endpoint.dialed_by(dial)))
     }
     /// How long the first record of a batch waits for company. Default 5 ms, with Amazon 100 ms; at most 1 s and half of
     /// `record_deadline`; 0 sends at once.

@@ -132,5 +132,5 @@ pub use sink::aws::Aws;
 pub use stats::Stats;
 pub use ticket::{Placed, Ticket};
 pub use tidemill_proto::ErrorKind;
-pub use tidemill_proto::client::Endpoint;
+pub use tidemill_proto::client::{Dial, Endpoint};
 pub use tidemill_types::{AnySequenceNumber as SequenceNumber, HashKey, PartitionKey, Record, ShardId};

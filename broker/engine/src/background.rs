@@ -1,6 +1,6 @@
 //! Everything that runs beside the callers starts here, and ends here.
 //!
-//! One thread commits metadata; tasks run the catalog's verbs, trim old records and refresh gauges. They end when the
+//! One thread (in a simulation a task, and another one drives storage) commits metadata; tasks run the catalog's verbs, trim old records and refresh gauges. They end when the
 //! engine closes, or when its last handle is dropped.
 
 use crate::catalog::owner::{Catalog, Owner};
@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lease::table::LeaseTable;
 use crate::retention;
 use crate::scrub;
-use crate::shared::Shared;
+use crate::shared::{Runs, Shared};
+use crate::simulation;
 use crate::store::writer::{Metadata, Writer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,16 +43,16 @@ pub(crate) struct Work {
 impl Background {
     /// Starts everything, within a tokio runtime.
     pub(crate) fn start(work: Work, owner: Owner, metadata: Metadata, writer: Writer) -> Result<Self> {
-        let (ended, writer_ended) = oneshot::channel();
-        let run = move || {
-            writer.run();
-            drop(ended);
-        };
-        let thread = std::thread::Builder::new().name("tidemill-metadata".to_owned()).spawn(run);
-        thread
-            .map_err(|e| Error::caused(ErrorKind::Unavailable, "could not start the metadata thread", e))?;
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
+        let (ended, writer_ended) = oneshot::channel();
+        match work.shared.runs() {
+            Runs::OnThreads => run_on_thread(writer, ended)?,
+            Runs::OnTasks => {
+                tokio::spawn(simulation::write(writer, ended));
+                tasks.spawn(simulation::drive(Arc::clone(&work.storage), stop.subscribe()));
+            }
+        }
         tasks.spawn(owner.run());
         let (registry, catalog) = (Arc::clone(&work.registry), work.catalog.clone());
         if let Some(rate) = work.shared.settings().scrub_bytes_per_s {
@@ -79,6 +80,18 @@ impl Background {
             let message = format!("background work did not end within {} s", STOP_WAIT_MAX.as_secs());
             Error::new(ErrorKind::Internal, message)
         })
+    }
+}
+
+fn run_on_thread(writer: Writer, ended: oneshot::Sender<()>) -> Result<()> {
+    let run = move || {
+        writer.run();
+        drop(ended);
+    };
+    let thread = std::thread::Builder::new().name("tidemill-metadata".to_owned()).spawn(run);
+    match thread {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::caused(ErrorKind::Unavailable, "could not start the metadata thread", e)),
     }
 }
 

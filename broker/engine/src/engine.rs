@@ -13,14 +13,14 @@ use crate::lease::ending;
 use crate::lease::table::LeaseTable;
 use crate::retention;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Runs, Shared};
 use crate::store::Batch;
 use crate::store::Store;
 use crate::store::redb::RedbStore;
 use crate::store::writer::Metadata;
 use crate::stream::{Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 use parking_lot::Mutex;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_storage::disk::{Disk, real::RealDisk};
@@ -53,8 +53,16 @@ struct Inner {
 /// What opening a directory yields before anything runs.
 struct Opened {
     storage: Arc<Storage>,
-    store: RedbStore,
+    store: Box<dyn Store>,
     directory: Directory,
+}
+
+/// Where everything is kept.
+pub(crate) struct Ground {
+    /// Of the records.
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Of everything else.
+    pub(crate) store: Box<dyn Store>,
 }
 
 impl Engine {
@@ -64,15 +72,27 @@ impl Engine {
     /// Errors: `Invalid` for settings that do not fit or a directory of a later version; `Unavailable` if another process
     /// has the directory or it cannot be used; `Damaged`.
     pub async fn open(data_dir: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
-        settings.check()?;
-        let shared = Shared::new(Arc::clone(&clock), settings.clone());
         let dir = data_dir.to_owned();
-        let opened = tokio::task::spawn_blocking(move || open_directory(&dir, settings, clock)).await;
-        let opened = opened.map_err(|e| Error::caused(ErrorKind::Internal, "opening broke off", e))?;
-        let engine = Self::start(opened?, shared)?;
+        Self::open_on(move || open_directory(&dir), settings, clock, Runs::OnThreads).await
+    }
+
+    pub(crate) async fn open_on(
+        ground: impl FnOnce() -> Result<Ground> + Send + 'static,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        runs: Runs,
+    ) -> Result<Self> {
+        settings.check()?;
+        let shared = Shared::new(clock, settings, runs);
+        let of_opening = Arc::clone(&shared);
+        let opened = shared.blocking("opening", move || recover(ground()?, &of_opening)).await?;
+        let engine = Self::start(opened, Arc::clone(&shared))?;
         let (registry, now) = (Arc::clone(&engine.inner.registry), engine.clock().now());
-        let trimmed = tokio::task::spawn_blocking(move || retention::trim_at_open(&registry, now)).await;
-        trimmed.map_err(|e| Error::caused(ErrorKind::Internal, "opening broke off", e))?;
+        let trim = move || {
+            retention::trim_at_open(&registry, now);
+            Ok(())
+        };
+        shared.blocking("opening", trim).await?;
         engine.inner.catalog.settle_at_open().await?;
         Ok(engine)
     }
@@ -81,7 +101,7 @@ impl Engine {
         let Opened { storage, mut store, directory } = opened;
         let Directory { epoch, secret, lineage, catalog: state } = directory;
         let live = state.shard_keys().collect();
-        let (leases, orphans) = ending::load(&store, &live, shared.clock().monotonic())?;
+        let (leases, orphans) = ending::load(&*store, &live, shared.clock().monotonic())?;
         if !orphans.is_empty() {
             // of streams whose deletion, or shards whose expiry, was cut short
             let changes = orphans.into_iter().map(|key| (key, None)).collect();
@@ -94,7 +114,9 @@ impl Engine {
         for (account, row) in state.accounts() {
             registry.set_commitment(account, row.commitment);
         }
-        storage.start().map_err(|e| Error::from_storage("could not start storage", e))?;
+        if shared.runs() == Runs::OnThreads {
+            storage.start().map_err(|e| Error::from_storage("could not start storage", e))?;
+        }
         info!(
             epoch = epoch.get(),
             streams = state.streams().count(),
@@ -102,7 +124,7 @@ impl Engine {
             "engine opened"
         );
 
-        let (metadata, writer) = Metadata::new(Box::new(store));
+        let (metadata, writer) = Metadata::new(store);
         let leases =
             Arc::new(LeaseTable::new(leases, Arc::clone(&shared), Arc::clone(&registry), metadata.clone()));
         let (catalog, owner) = Owner::new(
@@ -133,18 +155,16 @@ impl Engine {
             return Ok(());
         }
         let storage = Arc::clone(&self.inner.storage);
-        let drained =
-            tokio::time::timeout(DRAIN_WAIT_MAX, tokio::task::spawn_blocking(move || storage.close())).await;
+        let close = move || storage.close().map_err(|e| Error::from_storage("could not close storage", e));
+        let closed = self.inner.shared.blocking("closing storage", close);
+        let drained = tokio::time::timeout(DRAIN_WAIT_MAX, closed).await;
         let background = self.inner.background.lock().take();
         let stopped = match background {
             Some(background) => background.stop().await,
             None => Ok(()),
         };
         match drained {
-            Ok(Ok(closed)) => closed.map_err(|e| Error::from_storage("could not close storage", e))?,
-            Ok(Err(broken)) => {
-                return Err(Error::caused(ErrorKind::Internal, "closing storage broke off", broken));
-            }
+            Ok(closed) => closed?,
             Err(_) => {
                 let message = format!("storage did not come to rest within {} s", DRAIN_WAIT_MAX.as_secs());
                 return Err(Error::new(ErrorKind::UnknownOutcome, message));
@@ -167,8 +187,7 @@ impl Engine {
         }
         self.inner.shared.check_open()?;
         let storage = Arc::clone(&self.inner.storage);
-        let snapshot = tokio::task::spawn_blocking(move || storage.snapshot()).await;
-        let snapshot = snapshot.map_err(|e| Error::caused(ErrorKind::Internal, "the backup broke off", e))?;
+        let snapshot = self.inner.shared.blocking("the backup", move || Ok(storage.snapshot())).await?;
         let rows = self.inner.metadata.rows().await?;
         Ok(Backup::start(lineage, rows, snapshot, held.segments))
     }
@@ -302,19 +321,25 @@ impl Engine {
     }
 }
 
-/// Everything of opening that blocks.
-fn open_directory(dir: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Result<Opened> {
-    let shown: PathBuf = dir.to_owned();
+/// The ground in a directory of this machine. Blocks.
+fn open_directory(dir: &Path) -> Result<Ground> {
     let unusable = |e| {
-        Error::caused(ErrorKind::Unavailable, format!("cannot use the data directory {}", shown.display()), e)
+        let message = format!("cannot use the data directory {}", dir.display());
+        Error::caused(ErrorKind::Unavailable, message, e)
     };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir).map_err(unusable)?);
     disk.lock().map_err(unusable)?;
-    let mut store = RedbStore::open(dir)?;
-    let directory = directory::open(&mut store)?;
+    Ok(Ground { disk, store: Box::new(RedbStore::open(dir)?) })
+}
+
+/// Everything else of opening that blocks.
+fn recover(ground: Ground, shared: &Shared) -> Result<Opened> {
+    let Ground { disk, mut store } = ground;
+    let directory = directory::open(&mut *store)?;
     let live: Vec<_> = directory.catalog.logs().collect();
-    let storage = Storage::open(disk, clock, settings.storage, &live, directory.epoch)
-        .map_err(|e| Error::from_storage(&format!("could not open {}", shown.display()), e))?;
+    let (shown, clock, settings) = (disk.path(), Arc::clone(shared.clock()), shared.settings());
+    let storage = Storage::open(disk, clock, settings.storage.clone(), &live, directory.epoch)
+        .map_err(|e| Error::from_storage(&format!("could not open {shown}"), e))?;
     // storage may not have met a log that nothing was ever written to
     for log in live {
         storage.create_log(log);

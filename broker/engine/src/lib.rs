@@ -33,6 +33,7 @@ mod seal;
 mod settings;
 mod shard;
 mod shared;
+pub mod simulation;
 mod store;
 mod stream;
 mod subscribe;

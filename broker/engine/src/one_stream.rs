@@ -8,7 +8,7 @@ use crate::catalog::state::{CatalogState, Change};
 use crate::catalog::streams::plan_create;
 use crate::lease::table::LeaseTable;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Runs, Shared};
 use crate::store::memory::MemoryStore;
 use crate::store::writer::Metadata;
 use crate::store::{Store, Verdict};
@@ -50,7 +50,7 @@ impl OneStream {
         let changes = plan_create(&state, &name, spec, now, 10).unwrap();
         changes.into_iter().for_each(|change| state.apply(change));
         state.logs().for_each(|log| drop(storage.create_log(log)));
-        let shared = Shared::new(clock.clone(), settings);
+        let shared = Shared::new(clock.clone(), settings, Runs::OnThreads);
         let registry = Arc::new(Registry::default());
         let core = open_stream(&state, &name, &shared, &storage).unwrap();
         registry.insert(Arc::clone(&core));

@@ -100,10 +100,10 @@ impl Stream {
             Position::At(number) => Ok(self.own(handle, number)?.index()),
             Position::After(number) => Ok(self.own(handle, number)?.index().next()),
             Position::AtTime(time) => {
-                let handle = Arc::clone(handle);
+                let (handle, shared) = (Arc::clone(handle), Arc::clone(handle.shared()));
                 let seek = move || handle.log().seek_time(time);
-                blocking(move || seek().map_err(|e| Error::from_storage("could not look for a time", e)))
-                    .await
+                let seek = move || seek().map_err(|e| Error::from_storage("could not look for a time", e));
+                shared.blocking("a read", seek).await
             }
         }
     }
@@ -133,7 +133,10 @@ impl Stream {
         let (core, reader) = (Arc::clone(&self.core), Arc::clone(&handle));
         let page = match from >= handle.log().marks().durable() {
             true => frame_page(&core, &handle, from, max_bytes),
-            false => blocking(move || frame_page(&core, &reader, from, max_bytes)).await,
+            false => {
+                let read = move || frame_page(&core, &reader, from, max_bytes);
+                handle.shared().blocking("a read", read).await
+            }
         };
         let page = handle.shared().metrics().note(page)?;
         handle.end_read(held, page.frames.iter().map(counted_bytes).sum());
@@ -155,20 +158,15 @@ impl Stream {
         let (core, reader) = (Arc::clone(&self.core), Arc::clone(&handle));
         let page = match from >= handle.log().marks().durable() {
             true => record_page(&core, &handle, from, max_records, max_bytes),
-            false => blocking(move || record_page(&core, &reader, from, max_records, max_bytes)).await,
+            false => {
+                let read = move || record_page(&core, &reader, from, max_records, max_bytes);
+                handle.shared().blocking("a read", read).await
+            }
         };
         let page = handle.shared().metrics().note(page)?;
         handle.add_read(page.records.iter().map(|record| record.key.len() + record.data.len()).sum());
         Ok(page)
     }
-}
-
-/// Runs `read` on a thread that may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(read).await;
-    done.map_err(|e| Error::caused(ErrorKind::Internal, "a read broke off", e))?
 }
 
 /// What a page says about where it ends.

@@ -64,11 +64,12 @@ async fn trim_all(
         }
         let (of_slice, now) = (Arc::clone(&registry), shared.clock().now());
         // dropping segments unlinks files
-        let trimmed = tokio::task::spawn_blocking(move || trim_slice(&of_slice, now, slice)).await;
+        let trim = move || Ok(trim_slice(&of_slice, now, slice));
+        let trimmed = shared.blocking("trimming", trim).await;
         match trimmed {
             Ok(Trimmed { may_go: true }) => passed.notify_one(),
             Ok(Trimmed { may_go: false }) => {}
-            Err(error) => warn!(%error, "trimming broke off"),
+            Err(error) => warn!(%error, "records are trimmed later"),
         }
     }
 }

@@ -11,7 +11,6 @@
 use crate::catalog::registry::Registry;
 use crate::damage;
 use crate::error::Result;
-use crate::read::blocking;
 use crate::shard::handle::ShardHandle;
 use crate::shared::Shared;
 use crate::stream::StreamCore;
@@ -74,7 +73,7 @@ async fn scrub(
     while from < tip && handle.check_readable().is_ok() {
         let begun = Instant::now();
         let reader = Arc::clone(handle);
-        let read = blocking(move || Ok(reader.log().read(from, STEP_BYTES))).await?;
+        let read = shared.blocking("a read", move || Ok(reader.log().read(from, STEP_BYTES))).await?;
         let (next, bytes) = match read {
             Ok(chunk) => (chunk.next, chunk.bytes.len() as u64),
             Err(error) => match error.lost() {

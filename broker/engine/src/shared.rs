@@ -7,19 +7,47 @@ use std::sync::Arc;
 use tidemill_types::Clock;
 use tokio::sync::{Semaphore, watch};
 
+/// What does the work that blocks or goes on by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// Threads.
+    OnThreads,
+    /// The tasks of the runtime and nothing else, so that what happens follows from the order of tasks.
+    OnTasks,
+}
+
 /// Shared by everything in one engine. Nothing in it leads back to the streams.
 pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     settings: Settings,
+    runs: Runs,
     queue: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     metrics: Metrics,
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>, settings: Settings, runs: Runs) -> Arc<Self> {
         let queue = Arc::new(Semaphore::new(settings.queue_bytes_total));
-        Arc::new(Self { clock, settings, queue, closing: watch::Sender::new(false), metrics: Metrics::new() })
+        let (closing, metrics) = (watch::Sender::new(false), Metrics::new());
+        Arc::new(Self { clock, settings, runs, queue, closing, metrics })
+    }
+    /// What work that blocks runs on.
+    pub(crate) fn runs(&self) -> Runs {
+        self.runs
+    }
+    /// Does `work`, which may block, where it stops nobody else. It goes on if nobody waits any more; `what` it is, is told if
+    /// it panics.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.runs == Runs::OnTasks {
+            return work();
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|e| Error::caused(ErrorKind::Internal, format!("{what} broke off"), e))?
     }
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock

@@ -15,7 +15,7 @@
 use crate::append::counted_bytes;
 use crate::damage;
 use crate::error::Result;
-use crate::read::{Ending, FramePage, blocking, ending, frame_page};
+use crate::read::{Ending, FramePage, ending, frame_page};
 use crate::shard::handle::ShardHandle;
 use crate::shard::large::INLINE_BYTES_MAX;
 use crate::shard::quota::Owed;
@@ -171,7 +171,8 @@ impl Subscription {
             frame_page(&self.core, &self.handle, from, max_bytes.min(INLINE_BYTES_MAX))?
         } else {
             let (core, handle) = (Arc::clone(&self.core), Arc::clone(&self.handle));
-            blocking(move || frame_page(&core, &handle, from, max_bytes)).await?
+            let shared = Arc::clone(handle.shared());
+            shared.blocking("a read", move || frame_page(&core, &handle, from, max_bytes)).await?
         };
         self.next = page.next;
         let now_ns = self.elapsed_ns();

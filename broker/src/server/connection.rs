@@ -154,7 +154,8 @@ async fn refuse_clear_text(mut socket: TcpStream) {
     }
 }
 
-async fn serve_http<I>(stream: I, door: Door)
+/// Serves one connection on which nothing is to be settled before HTTP.
+pub(super) async fn serve_http<I>(stream: I, door: Door)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

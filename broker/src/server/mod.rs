@@ -26,15 +26,18 @@ use crate::aws::{self, AwsState};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::grpc;
+use crate::limits::LimitSettings;
 use crate::ops::{self, Ops};
 use crate::tls;
 use accept::Listeners;
 use connection::{Door, Patience, Speaks};
 use front::Front;
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::Engine;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -101,13 +104,7 @@ impl Broker {
                 listeners.extend(second.map(|(listener, _)| (listener, Speaks::Tls(acceptor))));
             }
         }
-        let (grpc, health) = grpc::routes(&engine, &gate, &stopping).await;
-        let front = Front {
-            grpc,
-            ops: Ops::new(engine.clone(), gate.clone(), stopping.clone(), Arc::clone(&metrics)).router(),
-            gate: gate.clone(),
-            aws: aws::router(AwsState::guarded(engine.clone(), gate, settings.limits, stopping.clone())),
-        };
+        let (front, health) = front(&engine, gate, settings.limits, &stopping, &metrics).await;
         let door = Door { front, stopping: stopping.clone(), patience: Patience::default() };
         let accepting = accept::accept(Listeners::new(listeners), door, settings.connections_max);
         tasks.push(tokio::spawn(accepting));
@@ -156,6 +153,60 @@ impl Broker {
             ))),
         }
     }
+}
+
+/// The wire of a broker over connections that somebody else accepts, and over an engine that somebody else opens and closes:
+/// for networks that are not this machine's. Everyone may use it. Cheap to clone.
+#[derive(Clone)]
+pub struct Wire {
+    door: Door,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
+    }
+}
+
+impl Wire {
+    /// All front ends over `engine`, with the settings a broker has by default.
+    pub async fn new(engine: &Engine) -> Result<Self> {
+        let BrokerSettings { access, account, region, limits, .. } = BrokerSettings::default();
+        let gate = Gate::new(&access, account, region).map_err(Error::usage)?;
+        let stopping = CancellationToken::new();
+        let (front, _) = front(engine, gate, limits, &stopping, &ops::recorder()).await;
+        Ok(Self { door: Door { front, stopping, patience: Patience::default() } })
+    }
+
+    /// Serves one connection to its end. Cancelling cuts it.
+    pub async fn serve<I>(&self, connection: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        connection::serve_http(connection, self.door.clone()).await;
+    }
+
+    /// Ends what goes on, answered, and takes no more requests.
+    pub fn stop(&self) {
+        self.door.stopping.cancel();
+    }
+}
+
+async fn front(
+    engine: &Engine,
+    gate: Gate,
+    limits: LimitSettings,
+    stopping: &CancellationToken,
+    metrics: &Arc<PrometheusHandle>,
+) -> (Front, grpc::HealthSwitch) {
+    let (grpc, health) = grpc::routes(engine, &gate, stopping).await;
+    let front = Front {
+        grpc,
+        ops: Ops::new(engine.clone(), gate.clone(), stopping.clone(), Arc::clone(metrics)).router(),
+        gate: gate.clone(),
+        aws: aws::router(AwsState::guarded(engine.clone(), gate, limits, stopping.clone())),
+    };
+    (front, health)
 }
 
 async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr)> {

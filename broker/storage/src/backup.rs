@@ -66,7 +66,7 @@ impl Storage {
     pub fn snapshot(self: &Arc<Self>) -> Snapshot {
         let shared = &self.shared;
         let settled = shared.committer.lock();
-        let now = shared.clock.now();
+        let now = shared.clock.monotonic();
         let mut logs: Vec<_> = shared.logs.read().values().map(|log| entry_of(log, now)).collect();
         drop(settled);
         // the copy ends where the checkpoint says

@@ -16,7 +16,9 @@ use crate::write_back::DirtyStretch;
 use crate::{Appended, LogId, Marks};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
-use tidemill_types::{Epoch, Frame, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
+use tidemill_types::{
+    Epoch, Frame, FrameHeader, FrameKind, MonotonicMs, ProducerId, SequenceIndex, TimestampMs,
+};
 
 /// One segment of a log, as its owner sees it.
 #[derive(Debug, Clone)]
@@ -208,7 +210,7 @@ impl LogState {
     }
 
     /// Makes a written run part of what readers see. Runs are published in the order in which they were placed.
-    pub(crate) fn publish(&mut self, run: &Run) {
+    pub(crate) fn publish(&mut self, run: &Run, now: MonotonicMs) {
         let mut offset = run.offset;
         let Some(segment) = self.segments.iter_mut().rev().find(|s| s.number == run.segment.id.number) else {
             assert!(self.deleted, "a run was published into a segment that is not there");
@@ -219,7 +221,7 @@ impl LogState {
             segment.publish(&frame.header, offset);
             offset += u64::from(frame.header.frame_bytes);
             self.marks.set(self.marks.with_durable(frame.header.next()));
-            self.producers.note(frame.header.producer, Batch::of(&frame.header));
+            self.producers.note(frame.header.producer, Batch::of(&frame.header), now);
             if frame.header.kind == FrameKind::Close {
                 self.closing = Closing::Sealed;
             }

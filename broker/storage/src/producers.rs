@@ -2,11 +2,13 @@
 //!
 //! Lives inside the state of one log, moves when a batch becomes durable, is part of every checkpoint and is carried
 //! on by recovery from the frames themselves. A producer is remembered for its last [`WINDOW`] batch numbers, until it has
-//! been silent for [`IDLE_MS`] or [`PRODUCERS_MAX`] newer ones have come.
+//! been silent for [`IDLE_MS`] or [`PRODUCERS_MAX`] newer ones have come. Silence is counted on the monotonic clock, from the
+//! start of the process on: by arrival times, a wall clock that was set forward while a batch was on its way again made it
+//! be stored twice.
 
 use crate::Appended;
 use std::collections::HashMap;
-use tidemill_types::{FrameHeader, ProducerId, SequenceIndex, TimestampMs, limits};
+use tidemill_types::{FrameHeader, MonotonicMs, ProducerId, SequenceIndex, TimestampMs, limits};
 
 /// Batch numbers remembered of each producer, counted back from its highest: twice what it may have in flight.
 pub(crate) const WINDOW: u64 = 2 * limits::PRODUCER_BATCHES_IN_FLIGHT_MAX as u64;
@@ -52,13 +54,27 @@ impl Batch {
 /// The producers of one log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Producers {
-    by_id: HashMap<ProducerId, Vec<Batch>>,
+    by_id: HashMap<ProducerId, Known>,
+}
+
+/// What is known of one producer.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    batches: Vec<Batch>,
+    /// When it was last heard of.
+    heard: MonotonicMs,
+}
+
+impl Known {
+    fn is_silent(&self, now: MonotonicMs) -> bool {
+        now.since(self.heard) > IDLE_MS
+    }
 }
 
 impl Producers {
     /// What is known of a batch.
     pub(crate) fn look(&self, producer: ProducerId, number: u64) -> Seen {
-        let Some(batches) = self.by_id.get(&producer) else { return Seen::Never };
+        let Some(Known { batches, .. }) = self.by_id.get(&producer) else { return Seen::Never };
         if let Some(batch) = batches.iter().rev().find(|batch| batch.number == number) {
             return Seen::Stored(batch.outcome());
         }
@@ -71,15 +87,16 @@ impl Producers {
         !self.by_id.is_empty()
     }
 
-    /// Notes a batch that is durable now.
-    pub(crate) fn note(&mut self, producer: ProducerId, batch: Batch) {
+    /// Notes a batch that is durable.
+    pub(crate) fn note(&mut self, producer: ProducerId, batch: Batch, now: MonotonicMs) {
         if producer == ProducerId::NONE {
             return;
         }
         if !self.by_id.contains_key(&producer) && self.by_id.len() >= PRODUCERS_MAX {
-            self.forget(batch.arrival);
+            self.forget(now);
         }
-        let batches = self.by_id.entry(producer).or_default();
+        let Known { batches, heard } = self.by_id.entry(producer).or_default();
+        *heard = now;
         if batches.len() >= 2 * WINDOW as usize {
             let highest = batches.iter().map(|known| known.number).fold(batch.number, u64::max);
             batches.retain(|known| known.number.saturating_add(WINDOW) > highest);
@@ -88,39 +105,33 @@ impl Producers {
     }
 
     /// Forgets those that have been silent; no checkpoint carries them any more.
-    pub(crate) fn forget_silent(&mut self, now: TimestampMs) {
+    pub(crate) fn forget_silent(&mut self, now: MonotonicMs) {
         let before = self.by_id.len();
-        self.by_id.retain(|_, batches| {
-            batches.last().is_some_and(|batch| batch.arrival >= now.saturating_sub_ms(IDLE_MS))
-        });
+        self.by_id.retain(|_, known| !known.is_silent(now));
         if self.by_id.len() < before {
             self.by_id.shrink_to_fit();
         }
     }
 
     /// Makes room: drops the silent, or else the longest silent eighth.
-    fn forget(&mut self, now: TimestampMs) {
-        let last =
-            |batches: &Vec<Batch>| batches.last().map_or(TimestampMs::default(), |batch| batch.arrival);
+    fn forget(&mut self, now: MonotonicMs) {
         self.forget_silent(now);
         if self.by_id.len() >= PRODUCERS_MAX {
-            let mut ages: Vec<_> = self.by_id.iter().map(|(id, batches)| (last(batches), *id)).collect();
+            let last = |known: &Known| known.batches.last().map_or(SequenceIndex::ZERO, |batch| batch.first);
+            let mut ages: Vec<_> =
+                self.by_id.iter().map(|(id, known)| (known.heard, last(known), *id)).collect();
             ages.sort_unstable();
-            for (_, id) in ages.iter().take(PRODUCERS_MAX / 8) {
+            for (_, _, id) in ages.iter().take(PRODUCERS_MAX / 8) {
                 self.by_id.remove(id);
             }
         }
     }
 
     /// All that is remembered and not silent at `now`, in a stable order, for a checkpoint.
-    pub(crate) fn snapshot(&self, now: TimestampMs) -> Vec<(ProducerId, Vec<Batch>)> {
-        let mut all: Vec<_> = self
-            .by_id
-            .iter()
-            .filter(|(_, batches)| {
-                batches.last().is_some_and(|b| b.arrival >= now.saturating_sub_ms(IDLE_MS))
-            })
-            .map(|(id, batches)| {
+    pub(crate) fn snapshot(&self, now: MonotonicMs) -> Vec<(ProducerId, Vec<Batch>)> {
+        let heard = self.by_id.iter().filter(|(_, known)| !known.is_silent(now));
+        let mut all: Vec<_> = heard
+            .map(|(id, Known { batches, .. })| {
                 let highest = batches.iter().map(|batch| batch.number).max().unwrap_or(0);
                 let kept = batches.iter().filter(|batch| batch.number.saturating_add(WINDOW) > highest);
                 (*id, kept.copied().collect())
@@ -135,6 +146,8 @@ impl Producers {
 mod tests {
     use super::*;
 
+    const NOW: MonotonicMs = MonotonicMs::new(7);
+
     fn batch(number: u64, first: u64, at: u64) -> Batch {
         Batch { number, first: SequenceIndex::new(first).unwrap(), count: 1, arrival: TimestampMs::new(at) }
     }
@@ -144,25 +157,26 @@ mod tests {
         let mut known = Producers::default();
         let id = ProducerId::new(1);
         for number in (1..=1000).filter(|n| n % 7 != 0) {
-            known.note(id, batch(number, number * 10, number));
+            known.note(id, batch(number, number * 10, number), NOW);
         }
         assert_eq!(known.look(id, 1000), Seen::Stored(batch(1000, 10_000, 1000).outcome()));
         assert_eq!(known.look(id, 994), Seen::Never, "a gap is filled later");
         assert_eq!(known.look(id, 1001), Seen::Never);
         assert_eq!(known.look(id, 1000 - 3 * WINDOW), Seen::TooOld);
         assert_eq!(known.look(ProducerId::new(2), 1), Seen::Never);
-        assert!(known.by_id[&id].len() <= 2 * WINDOW as usize);
+        assert!(known.by_id[&id].batches.len() <= 2 * WINDOW as usize);
     }
 
     #[test]
     fn producers_are_bounded_and_the_silent_go_first() {
         let mut known = Producers::default();
         for id in 1..=3 * PRODUCERS_MAX as u64 {
-            known.note(ProducerId::new(id), batch(1, id, id));
+            known.note(ProducerId::new(id), batch(1, id, id), NOW);
         }
         assert!(known.by_id.len() <= PRODUCERS_MAX);
         assert_eq!(known.look(ProducerId::new(1), 1), Seen::Never);
         assert!(matches!(known.look(ProducerId::new(3 * PRODUCERS_MAX as u64), 1), Seen::Stored(_)));
-        assert!(known.snapshot(TimestampMs::new(100 * IDLE_MS)).is_empty());
+        assert!(!known.snapshot(NOW.plus_ms(IDLE_MS)).is_empty());
+        assert!(known.snapshot(NOW.plus_ms(IDLE_MS + 1)).is_empty());
     }
 }

@@ -49,7 +49,7 @@ impl Storage {
             .map_err(|e| Error::io(format!("cannot use {}", disk.path()), e).with_kind(ErrorKind::Refused))?;
         let pool = Pool::new(disk.clone(), settings.segment_bytes_max, settings.pool_segments_max);
         let open_segments = OpenSegments::new(disk.clone(), settings.open_segments_max);
-        let work = Recovery { disk: &disk, pool: &pool, open: &open_segments, epoch };
+        let work = Recovery { disk: &disk, pool: &pool, open: &open_segments, epoch, now: clock.monotonic() };
         let recovered = recover(&work, live)?;
         let durable = match settings.durability {
             Durability::Device => Durable::EachGroup,

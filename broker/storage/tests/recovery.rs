@@ -41,15 +41,23 @@ fn open(disk: &FaultDisk, epoch: u32) -> (Arc<Storage>, ShardLog) {
 }
 
 fn frame(data: &[u8]) -> Frame {
+    frame_of(data, ProducerId::NONE)
+}
+
+fn frame_of(data: &[u8], producer: ProducerId) -> Frame {
     let mut writer = FrameWriter::with_capacity(data.len() + 64);
     writer.push("key", data);
-    writer.finish(ProducerId::NONE, 0)
+    writer.finish(producer, 0)
 }
 
 /// Appends and commits one record that occurs once: `number` repeated.
 fn append(storage: &Storage, log: &ShardLog, number: u8, bytes: usize) -> Appended {
+    append_frame(storage, log, frame(&vec![number; bytes]))
+}
+
+fn append_frame(storage: &Storage, log: &ShardLog, frame: Frame) -> Appended {
     let (tell, told) = mpsc::channel();
-    log.append(frame(&vec![number; bytes]), move |result| tell.send(result).unwrap());
+    log.append(frame, move |result| tell.send(result).unwrap());
     while storage.step() > 0 {}
     told.try_recv().expect("answered by the step").unwrap()
 }
@@ -358,4 +366,24 @@ fn a_second_storage_on_the_same_directory_is_refused_by_naming_the_holder() {
     first.close().unwrap();
     drop(first);
     open_real(dir.path(), 3).unwrap();
+}
+
+/// Found by the simulation: producers were taken for silent by the wall clock.
+#[test]
+fn a_batch_that_comes_again_after_the_clock_was_set_forward_is_stored_once() {
+    let (disk, clock) = (FaultDisk::new(1), Arc::new(ManualClock::new(TimestampMs::new(1_700_000_000_000))));
+    let open = |disk: &FaultDisk, epoch| {
+        let epoch = Epoch::new(epoch).unwrap();
+        Storage::open(Arc::new(disk.clone()), clock.clone(), settings(), &[LOG], epoch).unwrap()
+    };
+    let batch = frame_of(b"once", ProducerId::new(5));
+    let storage = open(&disk, 1);
+    let first = append_frame(&storage, &storage.log(LOG).unwrap(), batch.clone());
+    clock.set_wall(TimestampMs::new(1_700_000_000_000 + 3_600_000));
+    storage.checkpoint().unwrap();
+    let again = append_frame(&storage, &storage.log(LOG).unwrap(), batch.clone());
+    assert_eq!((again.first, again.duplicate), (first.first, true));
+    let storage = open(&disk.process_crash(), 2);
+    let again = append_frame(&storage, &storage.log(LOG).unwrap(), batch);
+    assert_eq!((again.first, again.duplicate), (first.first, true));
 }

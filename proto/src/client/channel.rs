@@ -62,7 +62,12 @@ impl Channel {
     /// Connects within 5 s, or fails as [`ErrorKind::Unavailable`] with the address and the reason.
     /// Cancelling is safe.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
-        match configured(endpoint).connect().await {
+        let configured = configured(endpoint);
+        let connected = match endpoint.dial() {
+            Some(dial) => configured.connect_with_connector(dial.clone()).await,
+            None => configured.connect().await,
+        };
+        match connected {
             Ok(transport) => Ok(Self { transport, prove: Prove::of(endpoint) }),
             Err(error) => {
                 let message =
@@ -73,7 +78,12 @@ impl Channel {
     }
     /// A channel that connects when it is first used; its first call fails if it cannot. Needs a tokio runtime.
     pub fn lazy(endpoint: &Endpoint) -> Self {
-        Self { transport: configured(endpoint).connect_lazy(), prove: Prove::of(endpoint) }
+        let configured = configured(endpoint);
+        let transport = match endpoint.dial() {
+            Some(dial) => configured.connect_with_connector_lazy(dial.clone()),
+            None => configured.connect_lazy(),
+        };
+        Self { transport, prove: Prove::of(endpoint) }
     }
     /// The calls on streams and shards.
     pub fn control(&self) -> ControlClient<Carrier> {

@@ -1,6 +1,7 @@
 //! Where a broker listens, whom to trust that it is the broker, and with what to prove who calls.
 
 use super::channel;
+use super::dial::Dial;
 use crate::{Error, Result};
 use http::Uri;
 use std::fmt;
@@ -14,6 +15,7 @@ pub struct Endpoint {
     /// In PEM form. None: those the system trusts.
     authorities: Option<Arc<[u8]>>,
     credentials: Option<Credentials>,
+    dial: Option<Dial>,
 }
 
 /// What is sent with each call to prove who makes it. `Debug` does not show it.
@@ -55,7 +57,7 @@ impl Endpoint {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad("nothing may follow the port"));
         }
-        Ok(Self { uri, authorities: None, credentials: None })
+        Ok(Self { uri, authorities: None, credentials: None, dial: None })
     }
     /// Trusts the certificates of these authorities (PEM) instead of those the system trusts; without effect on
     /// `http://`. A broker with `--tls local` writes its own to `tls/ca.pem` in its data directory.
@@ -83,12 +85,20 @@ impl Endpoint {
         let header = format!("Basic {}", base64_simd::STANDARD.encode_to_string(pair));
         Ok(Self { credentials: Some(Credentials(header.into())), ..self })
     }
+    /// Makes connections by `dial` instead of TCP.
+    #[must_use]
+    pub fn dialed_by(self, dial: Dial) -> Self {
+        Self { dial: Some(dial), ..self }
+    }
     /// Whether connections are encrypted.
     pub fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
     pub(crate) fn proof(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
+    }
+    pub(crate) fn dial(&self) -> Option<&Dial> {
+        self.dial.as_ref()
     }
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri

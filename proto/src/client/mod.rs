@@ -8,11 +8,13 @@ mod call;
 mod channel;
 mod control;
 mod data;
+mod dial;
 mod endpoint;
 mod retry;
 
 pub use apps::{App, AppPage, AppStream, Apps, Change, LeaseDescription, ResetRow};
 pub use channel::{Carrier, Channel, Prove};
 pub use control::{Control, Scaled, StreamPage};
+pub use dial::{Dial, Wire};
 pub use endpoint::Endpoint;
 pub use retry::Backoff;

@@ -297,10 +297,12 @@ impl Owner {
     /// Unlinks files, so it works on a thread that may block.
     pub(super) async fn drop_logs(&self, ids: Vec<LogId>) {
         let storage = Arc::clone(&self.storage);
-        let dropped =
-            tokio::task::spawn_blocking(move || ids.into_iter().for_each(|id| storage.delete_log(id)));
-        if let Err(error) = dropped.await {
-            warn!(%error, "deleting logs broke off; the next start removes them");
+        let drop_all = move || {
+            ids.into_iter().for_each(|id| storage.delete_log(id));
+            Ok(())
+        };
+        if let Err(error) = self.shared.blocking("deleting logs", drop_all).await {
+            warn!(%error, "the next start removes the logs that are left");
         }
     }
 }

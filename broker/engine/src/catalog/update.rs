@@ -263,14 +263,13 @@ impl Owner {
     async fn let_go(&self, key: &StreamKey) -> Result<()> {
         let (core, now) = (self.registry.get(key)?, self.shared.clock().now());
         // dropping segments unlinks files
-        let trimmed = tokio::task::spawn_blocking(move || {
+        let trim_all = move || {
             let (set, kept_since) = (core.shard_set(), core.kept_since(now));
             // all of them, whatever becomes of one
             let trimmed = set.handles().map(|handle| retention::trim(handle, kept_since));
             trimmed.fold(Ok(()), Result::and)
-        });
-        let broken = |error| Err(Error::caused(ErrorKind::Internal, "trimming broke off", error));
-        trimmed.await.unwrap_or_else(broken).map_err(|error| {
+        };
+        self.shared.blocking("trimming", trim_all).await.map_err(|error| {
             let message = format!(
                 "stream {key} has the shorter retention, but some older records can still be read; repeat the change"
             );

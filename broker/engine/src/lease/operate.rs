@@ -6,7 +6,7 @@ use super::row::Row;
 use super::stored;
 use super::table::{LeaseTable, check_room, durable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::read::blocking;
+use crate::shared::Shared;
 use crate::store::Batch;
 use crate::stream::{Stream, StreamCore};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -82,7 +82,7 @@ impl LeaseTable {
     ) -> Result<Vec<ResetRow>> {
         self.shared.check_open()?;
         let core = self.registry.get(stream)?;
-        let mut targets = targets(&core, request.to).await?;
+        let mut targets = targets(&self.shared, &core, request.to).await?;
         let slot = self.metadata.reserve().await?;
         let (told, commit) = {
             let mut rows = self.rows.lock();
@@ -165,7 +165,11 @@ impl LeaseTable {
 }
 
 /// The checkpoint that each shard concerned is to have.
-async fn targets(core: &Arc<StreamCore>, to: Position) -> Result<BTreeMap<ShardId, Checkpoint>> {
+async fn targets(
+    shared: &Shared,
+    core: &Arc<StreamCore>,
+    to: Position,
+) -> Result<BTreeMap<ShardId, Checkpoint>> {
     if let Position::At(number) | Position::After(number) = to
         && let Err(problem) = (Stream { core: Arc::clone(core) }).check_number(number.shard(), &number)
     {
@@ -179,7 +183,7 @@ async fn targets(core: &Arc<StreamCore>, to: Position) -> Result<BTreeMap<ShardI
         let with_log = goals.filter_map(|(shard, goal)| Some((shard, set.get(shard)?, goal)));
         with_log.map(|(shard, handle, goal)| Ok((shard, reset::place(handle, goal)?))).collect()
     };
-    blocking(placed).await
+    shared.blocking("a look for positions", placed).await
 }
 
 fn told(

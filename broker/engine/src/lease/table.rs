@@ -12,7 +12,6 @@ use super::row::{Asked, Claim, NOBODY_HOLDS, Released, Row};
 use super::stored;
 use crate::catalog::registry::Registry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::read::blocking;
 use crate::shared::Shared;
 use crate::store::writer::{Commit, Metadata};
 use crate::store::{Batch, Verdict};
@@ -98,7 +97,7 @@ impl LeaseTable {
             }
             Ok(rows)
         };
-        blocking(add_lag).await
+        self.shared.blocking("a look at the lag", add_lag).await
     }
 
     /// Takes a lease that is free, has run out, is the worker's own or may be stolen. The epoch rises by one. Once

@@ -1,4 +1,4 @@
-//! A store in memory, for tests of what stands above: it can be told to fail.
+//! A store in memory, for tests and simulations of what stands above: it can be told to fail.
 
 use super::{Batch, Expect, Store, Verdict};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,26 +15,42 @@ struct Contents {
     failing: Option<ErrorKind>,
 }
 
-/// A store that forgets all when its last clone is dropped.
+/// A store that forgets all when its last clone is dropped. What was committed stays, whatever becomes of who did.
 #[derive(Clone, Default)]
-pub(crate) struct MemoryStore(Arc<Mutex<Contents>>);
+pub struct MemoryStore(Arc<Mutex<Contents>>);
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("rows", &self.0.lock().rows.len()).finish_non_exhaustive()
+    }
+}
 
 impl MemoryStore {
     /// How many groups were committed.
+    #[cfg(test)]
     pub(crate) fn commits(&self) -> usize {
         self.0.lock().commits
     }
-    /// From now on commits fail, or succeed again.
-    pub(crate) fn set_failing(&self, failing: bool) {
+    /// From now on commits fail and change nothing, or succeed again.
+    pub fn set_failing(&self, failing: bool) {
         self.0.lock().failing = failing.then_some(ErrorKind::Unavailable);
     }
     /// Commits hang until the result is dropped.
+    #[cfg(test)]
     pub(crate) fn hold(&self) -> impl Drop + use<'_> {
         self.0.lock()
     }
     /// From now on commits fail, and whether they were stored is not known.
-    pub(crate) fn lose(&self) {
+    pub fn lose(&self) {
         self.0.lock().failing = Some(ErrorKind::UnknownOutcome);
+    }
+    /// What was committed, as the next process finds it; this one and its clones are left without it and fail.
+    #[must_use]
+    pub fn process_crash(&self) -> Self {
+        let mut contents = self.0.lock();
+        contents.failing = Some(ErrorKind::UnknownOutcome);
+        let (rows, commits) = (std::mem::take(&mut contents.rows), contents.commits);
+        Self(Arc::new(Mutex::new(Contents { rows, commits, failing: None })))
     }
 }
 

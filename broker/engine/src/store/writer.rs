@@ -8,6 +8,8 @@
 use super::{Batch, Store, Verdict};
 use crate::backup::Row;
 use crate::error::{Error, ErrorKind, Result};
+use std::ops::ControlFlow;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Batches that may wait for a commit.
@@ -101,32 +103,50 @@ impl Commit {
 impl Writer {
     /// Commits group after group until every sender is gone, or one has said stop. Blocks its thread.
     pub(crate) fn run(mut self) {
-        let mut stopping = false;
-        while !stopping {
-            let (mut batches, mut waiting, mut changes) = (Vec::new(), Vec::new(), 0);
-            let mut asked = Vec::new();
-            let mut request = self.queue.blocking_recv();
-            stopping = request.is_none();
-            while let Some(next) = request {
-                match next {
-                    Request::Commit(batch, done) => {
-                        changes += batch.changes.len();
-                        batches.push(batch);
-                        waiting.push(done);
-                    }
-                    Request::Rows(rows) => asked.push(rows),
-                    Request::Stop => stopping = true,
-                }
-                let full = stopping || changes >= GROUP_CHANGES_MAX;
-                request = if full { None } else { self.queue.try_recv().ok() };
-            }
-            if !batches.is_empty() {
-                self.commit(&batches, waiting);
-            }
-            for rows in asked {
-                let _ = rows.send(self.store.scan(b"")); // a caller that went away does not mind
+        loop {
+            let request = self.queue.blocking_recv();
+            if self.round(request).is_break() {
+                return;
             }
         }
+    }
+
+    /// The same as a task, for a store that does not block; each group takes so long.
+    pub(crate) async fn run_on_task(mut self, commit_takes: Duration) {
+        loop {
+            let request = self.queue.recv().await;
+            tokio::time::sleep(commit_takes).await;
+            if self.round(request).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Commits `request` and what waits behind it, as far as one group takes it.
+    fn round(&mut self, mut request: Option<Request>) -> ControlFlow<()> {
+        let (mut batches, mut waiting, mut changes) = (Vec::new(), Vec::new(), 0);
+        let mut asked = Vec::new();
+        let mut stopping = request.is_none();
+        while let Some(next) = request {
+            match next {
+                Request::Commit(batch, done) => {
+                    changes += batch.changes.len();
+                    batches.push(batch);
+                    waiting.push(done);
+                }
+                Request::Rows(rows) => asked.push(rows),
+                Request::Stop => stopping = true,
+            }
+            let full = stopping || changes >= GROUP_CHANGES_MAX;
+            request = if full { None } else { self.queue.try_recv().ok() };
+        }
+        if !batches.is_empty() {
+            self.commit(&batches, waiting);
+        }
+        for rows in asked {
+            let _ = rows.send(self.store.scan(b"")); // a caller that went away does not mind
+        }
+        if stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn commit(&mut self, batches: &[Batch], waiting: Vec<Answer>) {

@@ -93,7 +93,7 @@ async fn shake(
 }
 
 /// One request over HTTP/1.1, the whole answer.
-async fn ask<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut stream: S) -> String {
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> String {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();

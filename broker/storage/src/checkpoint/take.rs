@@ -52,7 +52,7 @@ impl Shared {
         let to_sync = self.write_back.take_to_sync();
         self.bytes_since.store(0, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let logs = self.logs.read().values().map(|log| entry_of(log, now)).collect();
         let checkpoint = Checkpoint {
             next_group: committer.journal.next_group(),
@@ -66,7 +66,7 @@ impl Shared {
     /// Writes the indexes of segments that have been filled since the last checkpoint, and lets go of them in memory.
     fn write_sidecars(&self) {
         let logs: Vec<_> = self.logs.read().values().cloned().collect();
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         for log in logs {
             if log.state.read().producers.is_any() {
                 log.state.write().producers.forget_silent(now);
@@ -110,7 +110,7 @@ impl Shared {
 }
 
 /// A log as it stands.
-pub(crate) fn entry_of(log: &LogInner, now: tidemill_types::TimestampMs) -> LogEntry {
+pub(crate) fn entry_of(log: &LogInner, now: tidemill_types::MonotonicMs) -> LogEntry {
     let state = log.state.read();
     let durable = state.marks.durable();
     let kept: Vec<&Segment> =

@@ -29,9 +29,10 @@ impl Group {
     /// Makes the group part of what readers see, answers, and lets the log go on.
     pub(crate) fn publish(self, shared: &Shared) {
         {
+            let now = shared.clock.monotonic();
             let mut state = self.log.state.write();
             for run in &self.runs {
-                state.publish(run);
+                state.publish(run, now);
             }
         }
         if !self.runs.is_empty() {

@@ -25,7 +25,7 @@ use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, Segmen
 use crate::watermarks::Marks;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use tidemill_types::{Epoch, SequenceIndex};
+use tidemill_types::{Epoch, MonotonicMs, SequenceIndex};
 
 /// What recovery found.
 pub(crate) struct Recovered {
@@ -40,6 +40,7 @@ pub(crate) struct Recovery<'a> {
     pub pool: &'a Pool,
     pub open: &'a OpenSegments,
     pub epoch: Epoch,
+    pub now: MonotonicMs,
 }
 
 /// One log on its way back.
@@ -216,7 +217,7 @@ fn revive(
                 let first = entry.segments.first().map_or(entry.next_segment, |segment| segment.number);
                 let kept = numbers.split_off(&first);
                 remove_files(work, id, std::mem::replace(&mut numbers, kept).into_keys())?;
-                known_state(id, entry, &numbers)?
+                known_state(id, entry, &numbers, work.now)?
             }
             None => LogState {
                 marks: Marks::new(SequenceIndex::ZERO, SequenceIndex::ZERO, SequenceIndex::ZERO),
@@ -229,7 +230,12 @@ fn revive(
     Ok(logs)
 }
 
-fn known_state(id: LogId, entry: &LogEntry, files: &BTreeMap<u64, u64>) -> Result<LogState> {
+fn known_state(
+    id: LogId,
+    entry: &LogEntry,
+    files: &BTreeMap<u64, u64>,
+    now: MonotonicMs,
+) -> Result<LogState> {
     let mut segments = VecDeque::with_capacity(entry.segments.len());
     for (at, known) in entry.segments.iter().enumerate() {
         let file = SegmentId { log: id, number: known.number }.file();
@@ -258,7 +264,7 @@ fn known_state(id: LogId, entry: &LogEntry, files: &BTreeMap<u64, u64>) -> Resul
     let mut producers = Producers::default();
     for (producer, batches) in &entry.producers {
         for batch in batches {
-            producers.note(*producer, *batch);
+            producers.note(*producer, *batch, now);
         }
     }
     Ok(LogState {

@@ -65,7 +65,7 @@ fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<Seg
         let marks = state.marks.with_written(header.next()).with_durable(header.next());
         state.marks.set(marks);
         state.newest = state.newest.max(Some(header.arrival));
-        state.producers.note(header.producer, Batch::of(&header));
+        state.producers.note(header.producer, Batch::of(&header), work.now);
         at += header.frame_bytes as usize;
         if header.kind == FrameKind::Close {
             state.closing = Closing::Sealed;

@@ -15,7 +15,7 @@ use crate::producers::{Batch, Producers};
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use tidemill_types::{Epoch, FrameKind, SequenceIndex, TimestampMs};
+use tidemill_types::{Epoch, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
 
 /// The checkpoint of a directory that has lost its own. `epoch` is the last one that was used.
 pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch) -> Result<Checkpoint> {
@@ -87,7 +87,7 @@ fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>) -> Result
         log.segments.push(found.entry);
     }
     log.horizon = log.segments.first().map_or(log.durable, |first| first.base);
-    log.producers = producers.snapshot(log.newest.unwrap_or_default());
+    log.producers = producers.snapshot(MonotonicMs::default());
     Ok(log)
 }
 
@@ -135,7 +135,7 @@ fn read_segment(
         found.entry.end = offset + u64::from(header.frame_bytes);
         found.index.note(&header, offset);
         found.next = header.next();
-        producers.note(header.producer, Batch::of(&header));
+        producers.note(header.producer, Batch::of(&header), MonotonicMs::default());
         if header.kind == FrameKind::Close {
             found.sealed = true;
             break;

@@ -148,9 +148,8 @@ impl Owner {
         }
         // what the catalog closes must not lose its last records: those of the children that follow could survive them
         let storage = Arc::clone(&self.storage);
-        let synced = tokio::task::spawn_blocking(move || storage.sync()).await;
-        let synced = synced.map_err(|e| Error::caused(ErrorKind::Internal, "a sync broke off", e))?;
-        synced.map_err(|e| Error::from_storage("could not sync shards that are being closed", e))?;
+        let told = |e| Error::from_storage("could not sync shards that are being closed", e);
+        self.shared.blocking("a sync", move || storage.sync().map_err(told)).await?;
         self.commit(&changes).await?;
         changes.into_iter().for_each(|change| self.state.apply(change));
         self.show_shards(key)
