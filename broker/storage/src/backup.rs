@@ -14,6 +14,7 @@ use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry, entry_of};
 use crate::disk::{Disk, DiskFile, Sync, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::journal::NO_JOURNAL;
 use crate::segment::{FOLDER, SegmentId};
 use crate::storage::Storage;
 use bytes::Bytes;
@@ -71,8 +72,12 @@ impl Storage {
         drop(settled);
         // the copy ends where the checkpoint says
         logs.iter_mut().for_each(|log| log.in_flight = false);
-        let checkpoint =
-            Checkpoint { next_group: 1, epoch: shared.epoch, durable: shared.written_durable(), logs };
+        let checkpoint = Checkpoint {
+            next_group: NO_JOURNAL,
+            epoch: shared.epoch,
+            durable: shared.written_durable(),
+            logs,
+        };
         Snapshot { storage: self.clone(), checkpoint }
     }
 }

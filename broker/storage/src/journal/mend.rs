@@ -3,7 +3,8 @@
 use super::format::{
     Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, decode_group, encode_group_heads,
 };
-use super::replay::{Listed, Readable, find};
+use super::name_of;
+use super::replay::{FIRST_GROUP, Listed, Readable, find};
 use crate::LogId;
 use crate::bytes_le::u64_at;
 use crate::checkpoint::Checkpoint;
@@ -14,6 +15,13 @@ use crate::segment::{SegmentHeader, SegmentId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tidemill_types::SequenceIndex;
+
+/// The first file of a journal of which nothing is left.
+const NEW_FILE_BYTES: usize = 64 << 10;
+/// A file that is being made; not of the journal until it has its name.
+const NEW_NAME: &str = "repair-journal.new";
+/// Missing groups together, as empty ones: more than the largest journal held is no journal.
+const MISSING_BYTES_MAX: usize = 64 << 20;
 
 /// What a journal says of itself.
 pub(crate) struct Survey {
@@ -28,7 +36,8 @@ pub(crate) struct Survey {
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
     let Listed { mut readable, .. } = find(disk)?;
     readable.sort_by_key(|file| file.header.generation);
-    let mut survey = Survey { next_group: 1, durable: Durable::EachGroup, first_whole: BTreeMap::new() };
+    let mut survey =
+        Survey { next_group: FIRST_GROUP, durable: Durable::EachGroup, first_whole: BTreeMap::new() };
     let mut follows = None;
     for file in &readable {
         if follows != Some(file.header.first_group) {
@@ -56,9 +65,16 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
     Ok(survey)
 }
 
-/// Puts groups that carry nothing in the place of bad ones that others follow, and a header on a file that has lost its own.
+/// Puts groups that carry nothing in the place of bad ones that others follow and of missing ones, and a header on a file that
+/// has lost its own; gives each file the size it should have.
 pub(crate) fn mend(disk: &dyn Disk, checkpoint: &Checkpoint, keep: Keep<'_>) -> Result<()> {
-    let Listed { readable, headless, .. } = find(disk)?;
+    let Listed { found, readable, headless, misshapen } = find(disk)?;
+    if !misshapen.is_empty() {
+        return misshapen.iter().try_for_each(|file| reshape(disk, file, keep));
+    }
+    if found.files.is_empty() {
+        return make(disk, found.next_id, &[0; NEW_FILE_BYTES]);
+    }
     for (name, content) in &headless {
         let generation = u64_at(content, ALIGNMENT + 8);
         let Some(group) = decode_group(&content.slice(ALIGNMENT..), generation) else { continue };
@@ -69,7 +85,8 @@ pub(crate) fn mend(disk: &dyn Disk, checkpoint: &Checkpoint, keep: Keep<'_>) -> 
             replace(disk, name, 0, &content[..FileHeader::BYTES], &header.encode(), keep)?;
         }
     }
-    readable.iter().try_for_each(|file| close_chain(disk, file, keep))
+    readable.iter().try_for_each(|file| close_chain(disk, file, keep))?;
+    fill_gap(disk, checkpoint.next_group, keep)
 }
 
 /// Walks a file; where a group is bad and a later one is not, what is between becomes empty groups.
@@ -90,6 +107,89 @@ fn close_chain(disk: &dyn Disk, file: &Readable, keep: Keep<'_>) -> Result<()> {
         (expected, at) = (number, behind);
     }
     Ok(())
+}
+
+/// Where a file's own chain of groups ends, and the number behind it.
+fn end_of_chain(file: &Readable) -> (usize, u64) {
+    let (mut expected, mut at) = (file.header.first_group, ALIGNMENT);
+    while at < file.bytes.len()
+        && let Some(group) = decode_group(&file.bytes.slice(at..), file.header.generation)
+        && group.number == expected
+    {
+        (expected, at) = (expected + 1, at + group.file_bytes);
+    }
+    (at, expected)
+}
+
+/// Where groups are missing between two files, or before the first that is needed, empty ones take their place: in the room at
+/// the end of the file before, or else in a file of their own.
+fn fill_gap(disk: &dyn Disk, from: u64, keep: Keep<'_>) -> Result<()> {
+    let Listed { found, mut readable, .. } = find(disk)?;
+    readable.sort_by_key(|file| file.header.generation);
+    let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);
+    let mut next = from;
+    for (at, file) in readable.iter().enumerate().skip(begin) {
+        let FileHeader { generation, first_group, durable, .. } = file.header;
+        let before = at.checked_sub(1).map(|before| &readable[before]);
+        if first_group > next {
+            let bytes = usize::try_from(first_group - next)
+                .map_or(usize::MAX, |groups| groups.saturating_mul(ALIGNMENT));
+            if let Some(before) = before
+                && let (end, _) = end_of_chain(before)
+                && before.bytes.len() - end >= bytes
+            {
+                let filler = empty_groups(before.header.generation, next..first_group, bytes);
+                return replace(
+                    disk,
+                    &before.name,
+                    end as u64,
+                    &before.bytes[end..end + bytes],
+                    &filler,
+                    keep,
+                );
+            }
+            let own = before.map_or(generation.saturating_sub(1), |before| before.header.generation + 1);
+            if own == 0 || own >= generation || bytes > MISSING_BYTES_MAX {
+                return Ok(()); // told as left
+            }
+            let file_bytes = (ALIGNMENT + bytes) as u64;
+            let header = FileHeader { generation: own, first_group: next, file_bytes, durable };
+            let mut content = vec![0; ALIGNMENT];
+            content[..FileHeader::BYTES].copy_from_slice(&header.encode());
+            content.extend_from_slice(&empty_groups(own, next..first_group, bytes));
+            return make(disk, found.next_id, &content);
+        }
+        next = end_of_chain(file).1.max(next);
+    }
+    Ok(())
+}
+
+/// The file with the size that its header says: what there is of it, and zeros.
+fn reshape(disk: &dyn Disk, file: &Readable, keep: Keep<'_>) -> Result<()> {
+    let wanted = usize::try_from(file.header.file_bytes).expect("journal files fit in memory");
+    let mut content = file.bytes.to_vec();
+    keep(&file.name, 0, &content)
+        .map_err(|e| Error::io(format!("cannot keep a copy of {}", file.name), e))?;
+    content.resize(wanted, 0);
+    put(disk, &file.name, &content)
+}
+
+/// A file of the journal that was not there.
+fn make(disk: &dyn Disk, id: u64, content: &[u8]) -> Result<()> {
+    put(disk, &name_of(id), content)
+}
+
+fn put(disk: &dyn Disk, name: &str, content: &[u8]) -> Result<()> {
+    let cannot = |e| Error::io(format!("cannot make {name}"), e);
+    match disk.remove(NEW_NAME) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(cannot(error)),
+        _ => {}
+    }
+    disk.create(NEW_NAME, content.len() as u64, WriteMode::Buffered)
+        .and_then(|file| file.write(0, &[content], Sync::None).and_then(|()| file.sync()))
+        .and_then(|()| disk.rename(NEW_NAME, name))
+        .and_then(|()| disk.sync_dir(""))
+        .map_err(cannot)
 }
 
 /// Groups with these numbers that carry nothing and together take `bytes`: the last one is as long as it must be.

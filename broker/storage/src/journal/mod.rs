@@ -18,7 +18,7 @@ mod replay;
 
 pub(crate) use format::{Durable, RUN_HEAD_BYTES, ReplayRun};
 pub(crate) use mend::{Survey, mend, survey};
-pub(crate) use replay::{Found, replay};
+pub(crate) use replay::{FIRST_GROUP, Found, NO_JOURNAL, replay};
 
 use crate::disk::{ALIGNMENT, AlignedBuffer, Disk, DiskFile, Sync, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -178,7 +178,7 @@ impl Journal {
     }
 
     fn next_name(&mut self) -> String {
-        let name = format!("{PREFIX}{:08x}{SUFFIX}", self.next_id);
+        let name = name_of(self.next_id);
         self.next_id += 1;
         name
     }
@@ -298,6 +298,10 @@ impl Preparation {
         file.sync()?;
         disk.sync_dir("")
     }
+}
+
+fn name_of(id: u64) -> String {
+    format!("{PREFIX}{id:08x}{SUFFIX}")
 }
 
 /// What a group of so many runs and frame bytes takes in a file.

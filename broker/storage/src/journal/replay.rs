@@ -22,10 +22,12 @@ pub(crate) struct Found {
 
 /// What a journal directory holds.
 pub(super) struct Listed {
-    found: Found,
+    pub(super) found: Found,
     pub(super) readable: Vec<Readable>,
     /// Files without an intact header.
     pub(super) headless: Vec<(String, Bytes)>,
+    /// Files that have another size than their header says.
+    pub(super) misshapen: Vec<Readable>,
 }
 
 pub(super) struct Readable {
@@ -34,13 +36,28 @@ pub(super) struct Readable {
     pub(super) bytes: Bytes,
 }
 
+/// The number of a directory's first group.
+pub(crate) const FIRST_GROUP: u64 = 1;
+/// Instead of the number of the next group: no journal belongs to it. So says the checkpoint of a copy; a directory that was
+/// opened has a file of its journal always.
+pub(crate) const NO_JOURNAL: u64 = 0;
+
 /// Hands every group from `from` on to `apply`, in order. Returns the number of the next group, and the files.
 pub(crate) fn replay(
     disk: &dyn Disk,
     from: u64,
     mut apply: impl FnMut(ReplayGroup) -> Result<()>,
 ) -> Result<(u64, Found)> {
-    let Listed { found, mut readable, headless } = find(disk)?;
+    let Listed { found, mut readable, headless, misshapen } = find(disk)?;
+    if let Some(Readable { name, header, bytes }) = misshapen.first() {
+        let (there, expected) = (bytes.len(), header.file_bytes);
+        let message = format!("{name} has {there} bytes where {expected} belong (offset {there})");
+        return Err(Error::new(ErrorKind::Damaged, message).at(name, there as u64));
+    }
+    if found.files.is_empty() && from != NO_JOURNAL {
+        let message = format!("the journal is missing from {}: no file of it is there", disk.path());
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
     readable.sort_by_key(|file| file.header.generation);
     let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);
     let mut next = from;
@@ -89,12 +106,12 @@ fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
 
 pub(super) fn find(disk: &dyn Disk) -> Result<Listed> {
     let mut found = Found { files: Vec::new(), unfinished: Vec::new(), next_generation: 1, next_id: 0 };
-    let (mut readable, mut headless) = (Vec::new(), Vec::new());
+    let (mut readable, mut headless, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
     let names = disk.list("").map_err(|e| Error::io(format!("cannot list {}", disk.path()), e))?;
     for (name, bytes) in names {
         let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
         found.next_id = found.next_id.max(u64::from_str_radix(id, 16).unwrap_or(0) + 1);
-        if bytes < 2 * ALIGNMENT as u64 || !bytes.is_multiple_of(ALIGNMENT as u64) {
+        if bytes == 0 {
             found.unfinished.push(name);
             continue;
         }
@@ -102,21 +119,25 @@ pub(super) fn find(disk: &dyn Disk) -> Result<Listed> {
             disk.open(&name, WriteMode::Direct).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
         let mapped = usize::try_from(bytes).expect("journal files fit in memory maps");
         let content = file.map(0, mapped).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
+        let header = FileHeader::decode(&content);
+        if let Some(header) = header.as_ref().filter(|header| header.file_bytes != bytes) {
+            misshapen.push(Readable { name, header: *header, bytes: content });
+            continue;
+        }
+        if bytes < 2 * ALIGNMENT as u64 || !bytes.is_multiple_of(ALIGNMENT as u64) {
+            found.unfinished.push(name);
+            continue;
+        }
         found.files.push(file);
-        match FileHeader::decode(&content) {
+        match header {
             None => headless.push((name, content)),
-            Some(header) if header.file_bytes != bytes => {
-                let expected = header.file_bytes;
-                let message = format!("{name} has {bytes} bytes where {expected} belong (offset {bytes})");
-                return Err(Error::new(ErrorKind::Damaged, message).at(&name, bytes));
-            }
             Some(header) => {
                 found.next_generation = found.next_generation.max(header.generation + 1);
                 readable.push(Readable { name, header, bytes: content });
             }
         }
     }
-    Ok(Listed { found, readable, headless })
+    Ok(Listed { found, readable, headless, misshapen })
 }
 
 /// Walks one file; returns the number after its last group.

@@ -18,7 +18,7 @@ use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::epochs::EpochEnds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Durable, Found, ReplayRun, replay};
+use crate::journal::{Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Producers;
 use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
@@ -71,7 +71,7 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     for (id, numbers) in files {
         remove_files(work, id, numbers.into_keys())?;
     }
-    let from = checkpoint.as_ref().map_or(1, |checkpoint| checkpoint.next_group);
+    let from = checkpoint.as_ref().map_or(NO_JOURNAL, |checkpoint| checkpoint.next_group);
     let mut touched = BTreeSet::new();
     let (next_group, journal) = replay(&**work.disk, from, |group| {
         if checkpoint.is_none() {
@@ -98,7 +98,8 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     // what was put back or found must be durable before anybody reads it; what was cut away again need not
     let is_kept = |id: SegmentId| logs.get(&id.log).is_some_and(|log| log.files.contains_key(&id.number));
     work.open.sync(&touched, is_kept)?;
-    Ok(Recovered { logs: logs.into_iter().map(|(id, log)| (id, log.state)).collect(), journal, next_group })
+    let logs = logs.into_iter().map(|(id, log)| (id, log.state)).collect();
+    Ok(Recovered { logs, journal, next_group: next_group.max(FIRST_GROUP) })
 }
 
 impl Reviving {

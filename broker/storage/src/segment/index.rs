@@ -44,6 +44,9 @@ impl SparseIndex {
     /// Notes the frame at `offset`, the next of the segment.
     pub(crate) fn note(&mut self, header: &FrameHeader, offset: u64) {
         if self.entries.last().is_none_or(|last| offset >= last.offset + self.spacing) {
+            if self.entries.is_empty() {
+                self.entries.reserve_exact(1); // all that an idle shard needs
+            }
             self.entries.push(IndexEntry { first: header.first, arrival: header.arrival, offset });
         }
     }
