@@ -252,8 +252,7 @@ impl RecordProcessor for Probe {
                 let at = facts.event();
                 facts.sessions[session].processed.push((record.sequence_number(), at));
             }
-            let asked_at = facts.event();
-            facts.sessions[session].checkpoints.push(Asked { number: last, asked_at, kept_at: None });
+            facts.sessions[session].checkpoints.push(Asked { number: last, is_kept: false });
             facts.sessions[session].checkpoints.len() - 1
         };
         self.world.note(format_args!(
@@ -264,9 +263,7 @@ impl RecordProcessor for Probe {
         ));
         let kept = checkpointer.checkpoint().await;
         if kept.is_ok() {
-            let mut facts = self.world.facts();
-            let at = facts.event();
-            facts.sessions[session].checkpoints[nth].kept_at = Some(at);
+            self.world.facts().sessions[session].checkpoints[nth].is_kept = true;
         }
         Ok(())
     }

@@ -203,32 +203,28 @@ fn sessions_follow_the_log(facts: &Facts, log: &Log) -> Verdict {
     Ok(())
 }
 
-/// A processor begins where the last checkpoint is that was kept, and nowhere where none was asked for; and who has lost a lease
-/// keeps nothing any more.
+/// A processor begins behind everything that was kept under earlier leases, and nowhere where nobody was. What is kept under an
+/// earlier lease beyond that was kept when the lease was lost already.
 fn checkpoints_are_kept(facts: &Facts) -> Verdict {
     for session in &facts.sessions {
-        let Session { shard, worker, epoch, began_at, .. } = session;
+        let Session { shard, worker, epoch, .. } = session;
         let others = facts.sessions.iter().filter(|other| other.shard == *shard);
         let asked =
             || others.clone().flat_map(|other| other.checkpoints.iter().map(move |asked| (other, asked)));
-        let before = asked().filter(|(_, asked)| asked.kept_at.is_some_and(|at| at < *began_at));
-        let kept = before.map(|(_, asked)| asked.number).max();
         let from = match session.from {
             Checkpoint::At { number, .. } => Some(number),
             _ => None,
         };
-        if from < kept {
-            return Err(format!("{shard}: {worker} began behind {from:?}, but {kept:?} was checkpointed"));
+        let mut earlier = asked().filter(|(other, asked)| other.epoch < *epoch && asked.is_kept);
+        if let Some((other, asked)) = earlier.find(|(_, asked)| Some(asked.number) > from) {
+            let (before, number) = (other.epoch, asked.number);
+            let other = &other.worker;
+            return Err(format!(
+                "{shard}: {worker} began under {epoch} behind {from:?}, but {other} has kept {number} under {before}"
+            ));
         }
         if from.is_some_and(|from| asked().all(|(_, asked)| asked.number != from)) {
             return Err(format!("{shard}: {worker} began behind {from:?}, where nobody was"));
-        }
-        let mut late = asked().filter(|(_, asked)| asked.asked_at > *began_at && asked.kept_at.is_some());
-        if let Some((other, _)) = late.find(|(other, _)| other.epoch < *epoch) {
-            let (other, old) = (&other.worker, other.epoch);
-            return Err(format!(
-                "{shard}: {other} checkpointed under {old} when {worker} had begun under {epoch}"
-            ));
         }
     }
     Ok(())

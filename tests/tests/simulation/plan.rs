@@ -137,7 +137,7 @@ impl Plan {
     }
 
     fn fault(&mut self) -> Fault {
-        let (machine, for_ms) = (self.machine(), self.rng.random_range(50..4_000));
+        let (machine, for_ms) = (self.machine(), self.rng.random_range(50..8_000));
         let soon = self.rng.random_range(0..40);
         // what is not on the device is not promised to survive these
         let device = self.durability == Durability::Device;
@@ -146,7 +146,7 @@ impl Plan {
             4..6 if device => Fault::PowerCutSoon(soon),
             6 if device => Fault::WriteFails(soon),
             7 if device => Fault::SyncFails(soon),
-            8 => Fault::DiskFull(self.rng.random_range(0..200_000), for_ms),
+            8 | 23 => Fault::DiskFull(self.rng.random_range(0..200_000), for_ms / 4),
             9 => Fault::MetadataFails(for_ms),
             10 => Fault::Restart,
             11 => Fault::ClockJump(self.rng.random_range(-3_600_000..3_600_000)),

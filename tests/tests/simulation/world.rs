@@ -59,9 +59,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub number: AnySequenceNumber,
-    pub asked_at: u64,
-    /// When it was told that it is kept.
-    pub kept_at: Option<u64>,
+    /// It was told that it is kept.
+    pub is_kept: bool,
 }
 
 #[derive(Default)]
