@@ -261,9 +261,13 @@ impl RecordProcessor for Probe {
             batch.len(),
             batch.shard()
         ));
-        let kept = checkpointer.checkpoint().await;
-        if kept.is_ok() {
-            self.world.facts().sessions[session].checkpoints[nth].is_kept = true;
+        match checkpointer.checkpoint().await {
+            Ok(()) => self.world.facts().sessions[session].checkpoints[nth].is_kept = true,
+            // somebody else has moved the checkpoint
+            Err(error) if error.kind() == tidemill_consumer::ErrorKind::Invalid => {
+                self.world.facts().wrong.push(format!("{}: {error}", batch.shard()));
+            }
+            Err(_) => {}
         }
         Ok(())
     }

@@ -81,6 +81,9 @@ pub(crate) fn judge(facts: &Facts, log: &Log, ordered: &[bool]) -> Verdict {
     if let Some(panic) = facts.panics.first() {
         return Err(format!("something panicked: {panic}"));
     }
+    if let Some(wrong) = facts.wrong.first() {
+        return Err(wrong.clone());
+    }
     stored_as_told(facts, log)?;
     numbers_and_times_rise(log)?;
     no_client_contradicts(facts, log)?;
@@ -203,28 +206,30 @@ fn sessions_follow_the_log(facts: &Facts, log: &Log) -> Verdict {
     Ok(())
 }
 
-/// A processor begins behind everything that was kept under earlier leases, and nowhere where nobody was. What is kept under an
-/// earlier lease beyond that was kept when the lease was lost already.
+/// A processor begins behind everything that was kept under earlier leases, and where the one before it began or asked for:
+/// under a lease nobody else moves the checkpoint.
 fn checkpoints_are_kept(facts: &Facts) -> Verdict {
     for session in &facts.sessions {
-        let Session { shard, worker, epoch, .. } = session;
-        let others = facts.sessions.iter().filter(|other| other.shard == *shard);
-        let asked =
-            || others.clone().flat_map(|other| other.checkpoints.iter().map(move |asked| (other, asked)));
-        let from = match session.from {
-            Checkpoint::At { number, .. } => Some(number),
+        let Session { shard, worker, epoch, from, .. } = session;
+        let earlier = facts.sessions.iter().filter(|other| other.shard == *shard && other.epoch < *epoch);
+        let number = match from {
+            Checkpoint::At { number, .. } => Some(*number),
             _ => None,
         };
-        let mut earlier = asked().filter(|(other, asked)| other.epoch < *epoch && asked.is_kept);
-        if let Some((other, asked)) = earlier.find(|(_, asked)| Some(asked.number) > from) {
-            let (before, number) = (other.epoch, asked.number);
-            let other = &other.worker;
-            return Err(format!(
-                "{shard}: {worker} began under {epoch} behind {from:?}, but {other} has kept {number} under {before}"
-            ));
+        for other in earlier.clone() {
+            let kept = other.checkpoints.iter().filter(|asked| asked.is_kept).map(|asked| asked.number).max();
+            if kept > number {
+                let (other, before) = (&other.worker, other.epoch);
+                return Err(format!(
+                    "{shard}: {worker} began under {epoch} behind {from:?}, but {other} has kept {kept:?} under {before}"
+                ));
+            }
         }
-        if from.is_some_and(|from| asked().all(|(_, asked)| asked.number != from)) {
-            return Err(format!("{shard}: {worker} began behind {from:?}, where nobody was"));
+        let Some(before) = earlier.max_by_key(|other| other.epoch) else { continue };
+        if before.from != *from && before.checkpoints.iter().all(|asked| Some(asked.number) != number) {
+            return Err(format!(
+                "{shard}: {worker} began under {epoch} behind {from:?}, where {before:?} was not"
+            ));
         }
     }
     Ok(())

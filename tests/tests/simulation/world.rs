@@ -70,6 +70,8 @@ pub(crate) struct Facts {
     pub sessions: Vec<Session>,
     pub producers_done: BTreeSet<u8>,
     pub panics: Vec<String>,
+    /// What clients were told that they must never be told.
+    pub wrong: Vec<String>,
     pub faults: BTreeMap<&'static str, u64>,
     trace: Vec<String>,
 }
