@@ -50,7 +50,8 @@ impl Background {
             Runs::OnThreads => run_on_thread(writer, ended)?,
             Runs::OnTasks => {
                 tokio::spawn(simulation::write(writer, ended));
-                tasks.spawn(simulation::drive(Arc::clone(&work.storage), stop.subscribe()));
+                let durability = work.shared.settings().storage.durability;
+                tasks.spawn(simulation::drive(Arc::clone(&work.storage), durability, stop.subscribe()));
             }
         }
         tasks.spawn(owner.run());

@@ -13,8 +13,8 @@ pub use crate::store::memory::MemoryStore;
 use crate::store::writer::Writer;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_storage::Storage;
 pub use tidemill_storage::disk::fault::FaultDisk;
+use tidemill_storage::{Durability, Storage};
 use tidemill_types::Clock;
 use tokio::sync::{oneshot, watch};
 use tracing::debug;
@@ -23,7 +23,8 @@ use tracing::debug;
 const WRITE_EVERY: Duration = Duration::from_millis(1);
 /// A commit of metadata takes so long.
 const COMMIT_TAKES: Duration = Duration::from_millis(2);
-/// Turns of writing between two turns of housekeeping, at which records are synced and a checkpoint is written.
+/// Turns of writing between two turns of housekeeping, at which a checkpoint is written, and in mode `interval` what was
+/// acknowledged is synced.
 const HOUSEKEEPING_TURNS: u32 = 500;
 
 impl Engine {
@@ -47,7 +48,7 @@ pub(crate) async fn write(writer: Writer, ended: oneshot::Sender<()>) {
 }
 
 /// Does what the threads of storage do.
-pub(crate) async fn drive(storage: Arc<Storage>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn drive(storage: Arc<Storage>, durability: Durability, mut stop: watch::Receiver<bool>) {
     let mut turns = 0;
     loop {
         tokio::select! {
@@ -58,9 +59,12 @@ pub(crate) async fn drive(storage: Arc<Storage>, mut stop: watch::Receiver<bool>
         while storage.step() > 0 {}
         turns = (turns + 1) % HOUSEKEEPING_TURNS;
         if turns == 0 {
+            let synced = match durability {
+                Durability::Interval { .. } => storage.sync(),
+                Durability::Device | Durability::Os => Ok(()),
+            };
             // a fault; who appends is told of it
-            let kept = storage.sync().and_then(|()| storage.checkpoint());
-            if let Err(error) = kept {
+            if let Err(error) = synced.and_then(|()| storage.checkpoint()) {
                 debug!(%error, "no checkpoint was written");
             }
         }

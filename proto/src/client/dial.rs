@@ -12,11 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::codegen::Service;
 
 /// A connection: bytes both ways.
-pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
 
-type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Wire>>> + Send>>;
+type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send>>;
 
 /// How connections to a broker are made where plain TCP does not reach it: through a tunnel, over a Unix socket, in a
 /// simulated network. Called with the authority of the endpoint, `host:port`, whenever a connection is needed, within the
@@ -30,11 +30,11 @@ impl Dial {
     where
         F: Fn(String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<W>> + Send + 'static,
-        W: Wire,
+        W: Duplex,
     {
         Self(Arc::new(move |authority| {
             let dialing = dial(authority);
-            Box::pin(async move { Ok(Box::new(dialing.await?) as Box<dyn Wire>) })
+            Box::pin(async move { Ok(Box::new(dialing.await?) as Box<dyn Duplex>) })
         }))
     }
 }
@@ -61,7 +61,7 @@ impl Hash for Dial {
 }
 
 impl Service<http::Uri> for Dial {
-    type Response = TokioIo<Box<dyn Wire>>;
+    type Response = TokioIo<Box<dyn Duplex>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -72,5 +72,30 @@ impl Service<http::Uri> for Dial {
     fn call(&mut self, uri: http::Uri) -> Self::Future {
         let dialing = (self.0)(uri.authority().map_or_else(String::new, ToString::to_string));
         Box::pin(async move { Ok(TokioIo::new(dialing.await?)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::client::{Channel, Endpoint};
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn connections_are_made_by_who_is_asked_to() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let of_dial = Arc::clone(&asked);
+        let dial = Dial::new(move |authority| {
+            of_dial.lock().unwrap().push(authority);
+            std::future::ready(Err::<tokio::net::TcpStream, _>(io::Error::other("the tunnel is closed")))
+        });
+        let endpoint = Endpoint::new("http://far.away:4567").unwrap().dialed_by(dial.clone());
+        assert_eq!(endpoint, endpoint.clone());
+        assert_ne!(endpoint, Endpoint::new("http://far.away:4567").unwrap());
+        let error = Channel::connect(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains("the tunnel is closed"), "{error}");
+        assert_eq!(*asked.lock().unwrap(), ["far.away:4567"]);
     }
 }

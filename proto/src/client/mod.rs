@@ -15,6 +15,6 @@ mod retry;
 pub use apps::{App, AppPage, AppStream, Apps, Change, LeaseDescription, ResetRow};
 pub use channel::{Carrier, Channel, Prove};
 pub use control::{Control, Scaled, StreamPage};
-pub use dial::{Dial, Wire};
+pub use dial::{Dial, Duplex};
 pub use endpoint::Endpoint;
 pub use retry::Backoff;
