@@ -79,7 +79,8 @@ fn size() -> usize {
 }
 
 async fn write_native(load: Arc<Load>, url: String, writer: u64) -> Result<()> {
-    let producer = Producer::new(Config::new(&url)?.linger(Duration::from_millis(2))?).await?;
+    let config = Config::new(&url)?.linger(Duration::from_millis(2))?.ordered(); // their order is looked at, whatever fails
+    let producer = Producer::new(config).await?;
     let (sent, mut tickets) = mpsc::channel::<(u64, Ticket)>(TICKETS_MAX);
     let settling = {
         let load = Arc::clone(&load);

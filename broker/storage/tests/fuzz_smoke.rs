@@ -1,4 +1,5 @@
-//! The fuzz targets with random and with mutated input, on the stable toolchain. Longer runs: `fuzz/README.md`.
+//! The fuzz targets with the inputs that earlier fuzzing has kept, then with random and with mutated input, on the stable
+//! toolchain. Longer runs: `fuzz/README.md`.
 
 #![allow(clippy::unwrap_used)] // the whole crate is tests
 
@@ -6,6 +7,7 @@ mod fuzz_targets;
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand::{Rng, RngExt};
+use std::path::Path;
 use tidemill_types::{Clock, MonotonicMs, SystemClock};
 
 const INPUTS: usize = 1500;
@@ -17,8 +19,12 @@ fn duration() -> MonotonicMs {
     MonotonicMs::new(seconds * 1000)
 }
 
-/// Gives a target pure chance, and examples with bytes changed, inserted, cut out and repeated.
-fn smoke(target: fn(&[u8]), salt: u8) {
+/// Gives a target what is kept for it, then pure chance, and examples with bytes changed, inserted, cut out and repeated.
+fn smoke(name: &str, target: fn(&[u8]), salt: u8) {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    for file in kept.read_dir().unwrap_or_else(|error| panic!("{}: {error}", kept.display())) {
+        target(&std::fs::read(file.unwrap().path()).unwrap());
+    }
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[salt; 32]);
     let (examples, clock, duration) = (fuzz_targets::examples(), SystemClock::new(), duration());
     for round in (0..).take_while(|round| *round < INPUTS || clock.monotonic() < duration) {
@@ -49,15 +55,15 @@ fn smoke(target: fn(&[u8]), salt: u8) {
 
 #[test]
 fn arbitrary_bytes_as_frames_neither_panic_nor_lie() {
-    smoke(fuzz_targets::frame, 1);
+    smoke("frame", fuzz_targets::frame, 1);
 }
 
 #[test]
 fn arbitrary_bytes_as_a_journal_neither_panic_nor_come_back_as_records() {
-    smoke(fuzz_targets::journal, 2);
+    smoke("journal", fuzz_targets::journal, 2);
 }
 
 #[test]
 fn a_data_directory_changed_at_will_neither_panics_nor_gives_wrong_records() {
-    smoke(fuzz_targets::recovery, 3);
+    smoke("recovery", fuzz_targets::recovery, 3);
 }
