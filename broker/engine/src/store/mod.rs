@@ -13,6 +13,7 @@
 //! The store itself is blocking and is read only while a directory is opened; afterwards the writer thread owns it
 //! (see [`writer`]) and what is known of it lives in memory.
 
+mod contained;
 pub(crate) mod memory;
 pub(crate) mod redb;
 pub(crate) mod row;

@@ -8,6 +8,7 @@
 //!                        └─► cannot be reopened → UnknownOutcome; Lost
 //! ```
 
+use super::contained::contained;
 use super::{Batch, Expect, Store, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -67,7 +68,8 @@ impl RedbStore {
             let commits = read_commits(&database)?;
             Ok((database, commits, intact))
         };
-        let (database, commits, intact) = open().map_err(|e| could_not_open(&path, e))?;
+        let opened = contained(open).map_err(|panicked| malformed(&path, &panicked))?;
+        let (database, commits, intact) = opened.map_err(|e| could_not_open(&path, e))?;
         if !intact {
             return Err(mismatch(&path));
         }
@@ -118,6 +120,10 @@ fn mismatch(path: &Path) -> Error {
     Error::new(ErrorKind::Damaged, message)
 }
 
+fn malformed(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Damaged, format!("the metadata store {} is damaged: {why}", path.display()))
+}
+
 fn could_not_open(path: &Path, error: redb::Error) -> Error {
     let kind = match &error {
         redb::Error::Corrupted(_) => ErrorKind::Damaged,
@@ -132,14 +138,16 @@ fn open_file(path: &Path) -> Result<(Database, u64)> {
     let mut options = OpenOptions::new();
     let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map_err(|e| wrong(redb::Error::Io(e)))?;
-    let mut database =
-        Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|e| wrong(e.into()))?;
-    // reads do not look at checksums: what is damaged would be believed. All metadata of a thousand shards is a megabyte
-    if !database.check_integrity().map_err(|e| wrong(e.into()))? {
-        return Err(mismatch(path));
-    }
-    let commits = read_commits(&database).map_err(wrong)?;
-    Ok((database, commits))
+    let open = || -> std::result::Result<_, redb::Error> {
+        let mut database = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
+        // reads do not look at checksums: what is damaged would be believed. All metadata of a thousand shards is a megabyte
+        let intact = database.check_integrity()?;
+        let commits = read_commits(&database)?;
+        Ok((database, commits, intact))
+    };
+    let (database, commits, intact) =
+        contained(open).map_err(|panicked| malformed(path, &panicked))?.map_err(wrong)?;
+    if intact { Ok((database, commits)) } else { Err(mismatch(path)) }
 }
 
 fn read_commits(database: &Database) -> std::result::Result<u64, redb::Error> {
@@ -245,5 +253,42 @@ impl Store for RedbStore {
         }
         self.commits = count;
         Ok(verdicts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_is_told_or_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |n: u32| (format!("row/{n:05}").into_bytes(), vec![n as u8; 40]);
+        let mut store = RedbStore::open(dir.path()).unwrap();
+        for first in (0..400).step_by(50) {
+            let batch: Vec<_> =
+                (first..first + 50).map(row).map(|(key, value)| Batch::put(key, value)).collect();
+            store.commit(&batch).unwrap();
+        }
+        let rows = store.scan(b"").unwrap();
+        drop(store);
+        let path = dir.path().join(FILE_NAME);
+        let intact = std::fs::read(&path).unwrap();
+        // where there is something; the rest of the file is free
+        let end = intact.iter().rposition(|byte| *byte != 0).unwrap();
+        let mut told = 0;
+        for at in (0..end).step_by(1 + end / 500) {
+            let mut bytes = intact.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            match RedbStore::open(dir.path()) {
+                Ok(store) => assert_eq!(store.scan(b"").unwrap(), rows, "bit of byte {at}"),
+                Err(error) => {
+                    told += 1;
+                    assert!(error.to_string().contains(FILE_NAME), "byte {at}: {error}");
+                }
+            }
+        }
+        assert!(told > 0);
     }
 }
