@@ -1,7 +1,8 @@
 //! Everything that runs beside the callers starts here, and ends here.
 //!
-//! One thread (in a simulation a task, and another one drives storage) commits metadata; tasks run the catalog's verbs, trim old records and refresh gauges. They end when the
-//! engine closes, or when its last handle is dropped.
+//! One thread commits metadata; tasks run the catalog's verbs, trim old records and refresh gauges. In a simulation there is no
+//! thread: tasks do its work and that of storage's ([`crate::simulation`]). They end when the engine closes, or when its last
+//! handle is dropped.
 
 use crate::catalog::owner::{Catalog, Owner};
 use crate::catalog::registry::Registry;

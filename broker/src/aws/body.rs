@@ -1,8 +1,8 @@
 //! Request bodies: how many bytes of them the front end takes into memory, and for how long.
 //!
 //! Why: a body is memory that a stranger asks for. One body is capped, and all bodies together draw on one [`Budget`];
-//! past it the answer is a retryable error, behind the rest of the body, or its sender would not get to read it. A part of the budget is out of reach of large bodies, so that the
-//! small calls of everybody go on when large ones have used up theirs. Reading has a deadline, and a body that pauses for
+//! past it the answer is a retryable error, behind the rest of the body, or its sender would not get to read it. A part of the
+//! budget is out of reach of large bodies, so that the small calls of everybody go on when large ones have used up theirs. Reading has a deadline, and a body that pauses for
 //! long is given up sooner. Who names no known key is read no further than a small body goes. Replies draw on the same
 //! budget: they carry their share until the last byte has been handed to the socket.
 

@@ -41,7 +41,8 @@ impl MemoryStore {
         self.0.lock()
     }
     /// From now on commits fail, and whether they were stored is not known.
-    pub fn lose(&self) {
+    #[cfg(test)]
+    pub(crate) fn lose(&self) {
         self.0.lock().failing = Some(ErrorKind::UnknownOutcome);
     }
     /// What was committed, as the next process finds it; this one and its clones are left without it and fail.

@@ -34,7 +34,8 @@ pub(crate) struct Survey {
 
 /// Looks at all groups, whatever is between them.
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
-    let Listed { mut readable, .. } = find(disk)?;
+    let Listed { mut readable, misshapen, .. } = find(disk)?;
+    readable.extend(misshapen); // what there is of them counts
     readable.sort_by_key(|file| file.header.generation);
     let mut survey =
         Survey { next_group: FIRST_GROUP, durable: Durable::EachGroup, first_whole: BTreeMap::new() };
@@ -89,29 +90,28 @@ pub(crate) fn mend(disk: &dyn Disk, checkpoint: &Checkpoint, keep: Keep<'_>) -> 
     fill_gap(disk, checkpoint.next_group, keep)
 }
 
-/// Walks a file; where a group is bad and a later one is not, what is between becomes empty groups.
+/// Walks a file; where a group is bad and a later one is not, what is between becomes empty groups. Where groups were not durable one
+/// by one, what lies behind a bad one is void, and stays so.
 fn close_chain(disk: &dyn Disk, file: &Readable, keep: Keep<'_>) -> Result<()> {
-    let group_at = |at: usize| decode_group(&file.bytes.slice(at..), file.header.generation);
-    let (mut expected, mut at) = (file.header.first_group, ALIGNMENT);
+    if file.header.durable == Durable::Later {
+        return Ok(());
+    }
+    let (mut at, mut expected) = chain_from(file, ALIGNMENT, file.header.first_group);
     while at < file.bytes.len() {
-        if let Some(group) = group_at(at).filter(|group| group.number == expected) {
-            (expected, at) = (expected + 1, at + group.file_bytes);
-            continue;
-        }
         let later = (at + ALIGNMENT..file.bytes.len()).step_by(ALIGNMENT).find_map(|behind| {
-            group_at(behind).filter(|group| group.number > expected).map(|group| (behind, group.number))
+            let group = decode_group(&file.bytes.slice(behind..), file.header.generation);
+            group.filter(|group| group.number > expected).map(|group| (behind, group.number))
         });
         let Some((behind, number)) = later else { return Ok(()) };
         let filler = empty_groups(file.header.generation, expected..number, behind - at);
         replace(disk, &file.name, at as u64, &file.bytes[at..behind], &filler, keep)?;
-        (expected, at) = (number, behind);
+        (at, expected) = chain_from(file, behind, number);
     }
     Ok(())
 }
 
-/// Where a file's own chain of groups ends, and the number behind it.
-fn end_of_chain(file: &Readable) -> (usize, u64) {
-    let (mut expected, mut at) = (file.header.first_group, ALIGNMENT);
+/// Where the chain of groups ends that goes on at `at` with the number `expected`, and the number behind it.
+fn chain_from(file: &Readable, mut at: usize, mut expected: u64) -> (usize, u64) {
     while at < file.bytes.len()
         && let Some(group) = decode_group(&file.bytes.slice(at..), file.header.generation)
         && group.number == expected
@@ -122,44 +122,44 @@ fn end_of_chain(file: &Readable) -> (usize, u64) {
 }
 
 /// Where groups are missing between two files, or before the first that is needed, empty ones take their place: in the room at
-/// the end of the file before, or else in a file of their own.
+/// the end of the file before, or else in a file of their own. Not behind a file whose groups were not durable one by one: there
+/// the journal ends.
 fn fill_gap(disk: &dyn Disk, from: u64, keep: Keep<'_>) -> Result<()> {
     let Listed { found, mut readable, .. } = find(disk)?;
     readable.sort_by_key(|file| file.header.generation);
     let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);
     let mut next = from;
     for (at, file) in readable.iter().enumerate().skip(begin) {
-        let FileHeader { generation, first_group, durable, .. } = file.header;
-        let before = at.checked_sub(1).map(|before| &readable[before]);
-        if first_group > next {
-            let bytes = usize::try_from(first_group - next)
-                .map_or(usize::MAX, |groups| groups.saturating_mul(ALIGNMENT));
-            if let Some(before) = before
-                && let (end, _) = end_of_chain(before)
-                && before.bytes.len() - end >= bytes
-            {
-                let filler = empty_groups(before.header.generation, next..first_group, bytes);
-                return replace(
-                    disk,
-                    &before.name,
-                    end as u64,
-                    &before.bytes[end..end + bytes],
-                    &filler,
-                    keep,
-                );
-            }
-            let own = before.map_or(generation.saturating_sub(1), |before| before.header.generation + 1);
-            if own == 0 || own >= generation || bytes > MISSING_BYTES_MAX {
-                return Ok(()); // told as left
-            }
-            let file_bytes = (ALIGNMENT + bytes) as u64;
-            let header = FileHeader { generation: own, first_group: next, file_bytes, durable };
-            let mut content = vec![0; ALIGNMENT];
-            content[..FileHeader::BYTES].copy_from_slice(&header.encode());
-            content.extend_from_slice(&empty_groups(own, next..first_group, bytes));
-            return make(disk, found.next_id, &content);
+        let FileHeader { generation, first_group, .. } = file.header;
+        if first_group <= next {
+            next = chain_from(file, ALIGNMENT, first_group).1.max(next);
+            continue;
         }
-        next = end_of_chain(file).1.max(next);
+        let before = at.checked_sub(1).map(|before| &readable[before]);
+        let durable = before.unwrap_or(file).header.durable;
+        let groups = usize::try_from(first_group - next).unwrap_or(usize::MAX);
+        let bytes = groups.saturating_mul(ALIGNMENT);
+        if durable == Durable::Later || bytes > MISSING_BYTES_MAX {
+            return Ok(());
+        }
+        if let Some(before) = before
+            && let (end, _) = chain_from(before, ALIGNMENT, before.header.first_group)
+            && before.bytes.len() - end >= bytes
+        {
+            let filler = empty_groups(before.header.generation, next..first_group, bytes);
+            let old = &before.bytes[end..end + bytes];
+            return replace(disk, &before.name, end as u64, old, &filler, keep);
+        }
+        let own = before.map_or(generation.saturating_sub(1), |before| before.header.generation + 1);
+        if own == 0 || own >= generation {
+            return Ok(()); // told as left
+        }
+        let file_bytes = (ALIGNMENT + bytes) as u64;
+        let header = FileHeader { generation: own, first_group: next, file_bytes, durable };
+        let mut content = vec![0; ALIGNMENT];
+        content[..FileHeader::BYTES].copy_from_slice(&header.encode());
+        content.extend_from_slice(&empty_groups(own, next..first_group, bytes));
+        return make(disk, found.next_id, &content);
     }
     Ok(())
 }

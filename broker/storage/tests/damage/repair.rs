@@ -192,3 +192,33 @@ fn a_journal_of_which_nothing_is_left_is_told_and_can_be_begun_anew() {
     files.iter().for_each(|file| disk.remove_file(file).unwrap());
     assert_eq!(lost_by_repair(&disk, &intact, "no journal"), 0, "the segments have it");
 }
+
+/// What a rebuilt checkpoint takes from the journal, it takes from a cut file too: here from the zeros behind its last group on.
+#[test]
+fn a_missing_checkpoint_costs_no_more_when_a_journal_file_is_cut_behind_its_groups() {
+    let left = || {
+        let disk = FaultDisk::new(3);
+        let storage = open(Arc::new(disk.clone()), 1);
+        fill(&storage, 7, 40);
+        disk.crash()
+    };
+    let intact = all(&left(), 2);
+    let alone = left();
+    alone.remove_file("checkpoint").unwrap();
+    let lost_alone = lost_by_repair(&alone, &intact, "no checkpoint");
+    let mut cuts = 0;
+    for file in names(&left(), |name| name.starts_with("journal-")) {
+        let disk = left();
+        let bytes = disk.read_file(&file).unwrap();
+        let kept = (end(&disk, &file) as usize).next_multiple_of(4096).max(8192);
+        if kept >= bytes.len() {
+            continue;
+        }
+        cuts += 1;
+        disk.remove_file("checkpoint").unwrap();
+        disk.write_file(&file, &bytes[..kept]).unwrap();
+        let lost = lost_by_repair(&disk, &intact, &format!("no checkpoint, {file} cut"));
+        assert_eq!(lost, lost_alone, "{file}");
+    }
+    assert!(cuts > 0);
+}
