@@ -1,10 +1,11 @@
 //! Repair: whatever is damaged, afterwards the directory opens, has no findings, and has lost what was hit and nothing else.
 
-use crate::{FLIPS, LOGS, closed, end, fill, names, open, read_all, verified};
+use crate::{BEGINNING, FLIPS, LOGS, closed, end, fill, names, open, read_all, settings, verified};
 use std::sync::Arc;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::repair::{Repaired, repair};
-use tidemill_types::{Epoch, SequenceIndex};
+use tidemill_storage::{Durability, Settings, Storage};
+use tidemill_types::{Epoch, ManualClock, SequenceIndex};
 
 type Records = Vec<(SequenceIndex, Vec<u8>)>;
 
@@ -182,6 +183,29 @@ fn a_journal_file_that_is_cut_or_missing_is_told_and_what_the_segments_have_is_k
             assert_eq!(lost_by_repair(&disk, &intact, &told), 0, "{told}: the segments have it");
         }
     }
+}
+
+/// Where groups are not durable one by one, a bad group ends the journal and proves nothing: what lies behind it must not be
+/// made part of it again, whatever else of the journal is mended.
+#[test]
+fn without_a_sync_for_each_group_repair_leaves_void_what_lies_behind_a_bad_one() {
+    let disk = FaultDisk::new(3);
+    let clock = Arc::new(ManualClock::new(BEGINNING));
+    let settings = Settings { durability: Durability::Os, ..settings() };
+    let storage = Storage::open(Arc::new(disk.clone()), clock, settings, &LOGS, Epoch::new(1).unwrap()).unwrap();
+    fill(&storage, 7, 40);
+    let disk = disk.process_crash();
+    let files = names(&disk, |name| name.starts_with("journal-"));
+    let (headless, void) = (&files[0], &files[1]);
+    disk.flip_bit(void, 8192 + 20, 3).unwrap();
+    assert_eq!(verified(&disk).findings, [], "the journal ends there");
+    let before = disk.read_file(void).unwrap();
+    disk.flip_bit(headless, 20, 3).unwrap();
+    let done = repaired(&disk);
+    assert!(done.mended.iter().any(|finding| finding.file == *headless) && done.left.is_empty(), "{done:?}");
+    assert!(disk.read_file(void).unwrap() == before, "{void} was changed");
+    assert_eq!(verified(&disk).findings, []);
+    all(&disk, 2);
 }
 
 #[test]
