@@ -203,6 +203,7 @@ mod tests {
     use super::*;
     use rand::rngs::StdRng;
     use rand::{Rng, RngExt, SeedableRng};
+    use std::path::Path;
     use tidemill_types::{Clock, MonotonicMs, SystemClock};
 
     const INPUTS: usize = 4000;
@@ -214,7 +215,14 @@ mod tests {
         MonotonicMs::new(seconds * 1000)
     }
 
-    fn smoke(target: fn(&[u8]), seed: u64) {
+    /// Gives a target what is kept for it (`fuzz/corpus`), then pure chance, and examples with bytes changed, inserted, cut
+    /// out and repeated.
+    fn smoke(name: &str, target: fn(&[u8]), seed: u64) {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+        for file in kept.read_dir().unwrap_or_else(|error| panic!("{}: {error}", kept.display())) {
+            let file = file.expect("a corpus is readable").path();
+            target(&std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
+        }
         let mut rng = StdRng::seed_from_u64(seed);
         let (examples, clock, duration) = (examples(), SystemClock::new(), duration());
         for round in (0..).take_while(|round| *round < INPUTS || clock.monotonic() < duration) {
@@ -241,26 +249,26 @@ mod tests {
 
     #[test]
     fn arbitrary_bytes_as_json_are_taken_or_refused() {
-        smoke(json, 1);
+        smoke("json", json, 1);
     }
 
     #[test]
     fn arbitrary_bytes_as_cbor_are_taken_or_refused() {
-        smoke(cbor, 2);
+        smoke("cbor", cbor, 2);
     }
 
     #[test]
     fn arbitrary_bytes_as_a_signed_request_are_refused() {
-        smoke(signature, 3);
+        smoke("signature", signature, 3);
     }
 
     #[test]
     fn arbitrary_bytes_as_tokens_are_refused() {
-        smoke(iterator, 4);
+        smoke("iterator", iterator, 4);
     }
 
     #[test]
     fn arbitrary_records_come_out_of_an_event_as_they_went_in() {
-        smoke(event_stream, 5);
+        smoke("event_stream", event_stream, 5);
     }
 }

@@ -192,7 +192,8 @@ fn without_a_sync_for_each_group_repair_leaves_void_what_lies_behind_a_bad_one()
     let disk = FaultDisk::new(3);
     let clock = Arc::new(ManualClock::new(BEGINNING));
     let settings = Settings { durability: Durability::Os, ..settings() };
-    let storage = Storage::open(Arc::new(disk.clone()), clock, settings, &LOGS, Epoch::new(1).unwrap()).unwrap();
+    let storage =
+        Storage::open(Arc::new(disk.clone()), clock, settings, &LOGS, Epoch::new(1).unwrap()).unwrap();
     fill(&storage, 7, 40);
     let disk = disk.process_crash();
     let files = names(&disk, |name| name.starts_with("journal-"));
