@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tidemill_tests::load::{Loading, STREAM};
-use tidemill_tests::{Broker, Finished, ONE_CREDENTIAL, run, tell};
+use tidemill_tests::{Broker, Finished, ONE_CREDENTIAL, read_stream, run, tell};
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a temporary directory has a plain name")
@@ -48,6 +48,7 @@ async fn a_backup_under_load_is_one_moment_and_restored_it_goes_on_with_numbers_
     ensure!(again.code == Some(1) && again.stderr.contains("not empty"), "{again:?}");
     let copy = Broker::start(&data, &[]).await?;
     let stored = copy.kinesis().read_all(STREAM).await?;
+    ensure!(read_stream(&copy, STREAM).await? == stored, "both APIs give the same records");
     let there: HashSet<u64> = stored.iter().map(|record| record.id).collect();
     let missing = before.iter().filter(|id| !there.contains(id)).count();
     ensure!(

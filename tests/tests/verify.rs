@@ -1,8 +1,9 @@
 //! `tidemill verify` on the directory of a real broker: what it says of an intact one, of one with a flipped bit, of one that is
-//! in use; and that the metadata store is part of it.
+//! in use; and that the metadata store is part of it. `tidemill repair`: that it asks first, and keeps what it replaces.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tidemill_tests::{Broker, Finished, run, run_with_input};
@@ -69,6 +70,55 @@ async fn an_intact_directory_passes_and_a_flipped_bit_is_told_with_stream_and_sh
     assert!(found["first_index"].is_u64(), "{found}");
     flip(&segment, 200)?;
     assert_eq!(verify(&data).await?.0.code, Some(0), "it is as it was");
+    Ok(())
+}
+
+fn contents(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            all.extend(contents(&path)?);
+        } else {
+            all.insert(path.clone(), std::fs::read(&path)?);
+        }
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn repair_changes_nothing_without_consent_and_keeps_what_it_replaces() -> Result<()> {
+    let home = TempDir::new()?;
+    let data = filled(&home).await?;
+    let segments = contents(&data.join("segments"))?;
+    let (segment, _) = segments.iter().find(|(_, bytes)| bytes.len() > 300).context("a segment")?;
+    flip(segment, 200)?;
+    let damaged = contents(&data)?;
+    let dir = data.to_str().context("a plain name")?;
+    let asked = run(&["repair", dir, "--json"]).await?;
+    assert_eq!(asked.code, Some(1), "{asked:?}");
+    assert!(asked.stderr.contains("nothing was changed"), "{asked:?}");
+    assert!(contents(&data)? == damaged, "a file was changed, made or removed without --yes");
+
+    let repaired = run(&["repair", dir, "--yes", "--json"]).await?;
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    let whole: Value = serde_json::from_str(repaired.stdout.last().context("a summary")?)?;
+    assert!(whole["records_lost"].as_u64() > Some(0), "{whole}");
+    let quarantine = Path::new(whole["quarantine"].as_str().context("what was replaced is kept")?);
+    let name = segment.file_name().and_then(|name| name.to_str()).context("a plain name")?;
+    let mut kept = 0;
+    for (file, bytes) in contents(quarantine)? {
+        let file = file.file_name().and_then(|file| file.to_str()).context("a plain name")?.to_owned();
+        let (of, offset) = file.split_once('@').context("named for file and offset")?;
+        let offset: usize = offset.parse()?;
+        if of == format!("segments_{name}") {
+            assert!(bytes == damaged[segment][offset..offset + bytes.len()], "{file} is not what was there");
+            assert!((offset..offset + bytes.len()).contains(&200), "{file} is not where the damage is");
+            kept += 1;
+        }
+    }
+    assert!(kept > 0, "the damaged bytes are not in {}", quarantine.display());
+    assert_eq!(verify(&data).await?.0.code, Some(0));
     Ok(())
 }
 

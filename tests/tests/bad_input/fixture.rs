@@ -17,8 +17,13 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn new() -> Result<Self> {
+        Self::logging("info").await
+    }
+
+    /// With a log of this level.
+    pub(crate) async fn logging(level: &str) -> Result<Self> {
         let home = TempDir::new()?;
-        let broker = Broker::start(home.path(), &["--durability", "os"]).await?;
+        let broker = Broker::start(home.path(), &["--durability", "os", "--log", level]).await?;
         create_stream(&broker, STREAM, 2).await?;
         broker.kinesis().put_records(STREAM, &[("seed".into(), payload(1, 50))]).await?;
         let connection = broker.connect().await?;

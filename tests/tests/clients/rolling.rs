@@ -4,7 +4,7 @@
 use crate::install;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tempfile::TempDir;
 use tidemill_tests::load::{Loading, STREAM};
@@ -42,7 +42,7 @@ async fn rolling_restarts_cost_neither_a_record_nor_an_error_of_an_application()
     }
     loading.progress(300, Duration::from_secs(20)).await?;
     std::fs::write(&stop, "")?;
-    let told: Value = serde_json::from_str(boto.await??.trim()).context("what boto3 says")?;
+    let mut told: Value = serde_json::from_str(boto.await??.trim()).context("what boto3 says")?;
     let load = loading.stop().await?;
     ensure!(load.native_failures() == 0, "the producer library gave up {} records", load.native_failures());
     let worker = worker.terminate().await?;
@@ -61,29 +61,36 @@ async fn rolling_restarts_cost_neither_a_record_nor_an_error_of_an_application()
     let missing = stored.iter().filter(|record| !processed.contains(&record.number.to_string())).count();
     ensure!(missing == 0, "{missing} records were never processed");
 
-    let acknowledged = told["acknowledged"].as_array().context("numbers")?;
     let mut all = consume(BOTO_STREAM, &["--worker", "three", "--until-caught-up"])?;
-    let there: HashSet<String> = all
-        .ended(Duration::from_secs(60))
-        .await?
-        .stdout
-        .iter()
-        .filter_map(|line| {
-            Some(serde_json::from_str::<Value>(line).ok()?["sequence_number"].as_str()?.to_owned())
-        })
-        .collect();
-    let lost =
-        acknowledged.iter().filter(|number| number.as_str().is_none_or(|n| !there.contains(n))).count();
+    let mut there = HashMap::new();
+    for line in all.ended(Duration::from_secs(60)).await?.stdout {
+        let record: Value = serde_json::from_str(&line)?;
+        let part = |name: &str| record[name].as_str().map(str::to_owned).with_context(|| line.clone());
+        let before = there.insert(part("sequence_number")?, part("data")?);
+        ensure!(before.is_none(), "given twice: {line}");
+    }
+    let is_there = |(number, data): &&(String, String)| there.get(number) == Some(data);
+    let acknowledged: Vec<(String, String)> = serde_json::from_value(told["acknowledged"].take())?;
+    let lost = acknowledged.iter().filter(|record| !is_there(record)).count();
     ensure!(
         lost == 0 && acknowledged.len() > 500,
-        "{lost} of {} that boto3 put are lost",
+        "{lost} of {} that boto3 put are lost or changed",
         acknowledged.len()
+    );
+    let read: Vec<(String, String)> = serde_json::from_value(told["read"].take())?;
+    ensure!(read.iter().all(|record| is_there(&record)), "boto3 read what is not there");
+    let once: HashSet<&String> = read.iter().map(|(number, _)| number).collect();
+    ensure!(
+        once.len() == read.len() && read.len() > 500,
+        "boto3 read {} records, {} of them once",
+        read.len(),
+        once.len()
     );
     tell(&format!(
         "rolling restart: {} acknowledged and processed, boto3 put {} and read {}; slowest restart {slowest:?}",
         verified.acknowledged,
         acknowledged.len(),
-        told["read"]
+        read.len()
     ));
     broker.terminate().await?;
     Ok(())

@@ -1,8 +1,8 @@
-"""boto3 with the retries that it has by default in its standard mode, while the broker is restarted again and again: it puts
-and reads, and no call may raise.
+"""boto3 in its standard retry mode with up to six attempts, while the broker is restarted again and again: it puts and reads,
+and no call may raise.
 
-Usage: rolling_restart.py ENDPOINT STREAM STOP. Ends when the file STOP is there; prints what was acknowledged and how much
-was read. Any exception ends it with an error.
+Usage: rolling_restart.py ENDPOINT STREAM STOP. Ends when the file STOP is there; prints what was acknowledged and what was read,
+each as sequence number and data. Any exception ends it with an error.
 """
 
 import json
@@ -34,11 +34,11 @@ def put(client, stream, stop, acknowledged):
         while records:
             answer = client.put_records(StreamName=stream, Records=records)
             results = answer["Records"]
-            acknowledged += [r["SequenceNumber"] for r in results if "SequenceNumber" in r]
+            acknowledged += [(r["SequenceNumber"], record["Data"].decode()) for record, r in zip(records, results) if "SequenceNumber" in r]
             records = [record for record, r in zip(records, results) if "ErrorCode" in r]
 
 
-def read(client, stream, stop, counts):
+def read(client, stream, stop, seen):
     shards = [s["ShardId"] for s in client.list_shards(StreamName=stream)["Shards"]]
     iterators = {
         shard: client.get_shard_iterator(StreamName=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
@@ -47,13 +47,13 @@ def read(client, stream, stop, counts):
     while not os.path.exists(stop):
         for shard in shards:
             page = client.get_records(ShardIterator=iterators[shard], Limit=1000)
-            counts.append(len(page["Records"]))
+            seen += [(r["SequenceNumber"], r["Data"].decode()) for r in page["Records"]]
             iterators[shard] = page["NextShardIterator"]
 
 
 def main():
     endpoint, stream, stop = sys.argv[1:]
-    acknowledged, counts, errors = [], [], []
+    acknowledged, seen, errors = [], [], []
 
     def guarded(work, results):
         try:
@@ -61,14 +61,14 @@ def main():
         except Exception as error:  # told below, with all others
             errors.append(repr(error))
 
-    threads = [threading.Thread(target=guarded, args=task) for task in [(put, acknowledged), (read, counts)]]
+    threads = [threading.Thread(target=guarded, args=task) for task in [(put, acknowledged), (read, seen)]]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if errors:
         sys.exit("\n".join(errors))
-    print(json.dumps({"acknowledged": acknowledged, "read": sum(counts)}))
+    print(json.dumps({"acknowledged": acknowledged, "read": seen}))
 
 
 main()

@@ -2,14 +2,36 @@
 
 use crate::volume::{Kind, Volume};
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use std::time::Duration;
 use tidemill_tests::load::Loading;
-use tidemill_tests::{Broker, Until, tell, until};
+use tidemill_tests::{Broker, Kinesis, PutResult, Until, tell, until};
 use tokio::time::sleep;
 
 /// So much of the disk is taken by somebody else, and given back when it is full.
 const BALLAST_MIB: usize = 220;
 const DISK_MIB: u64 = 420;
+
+/// Records that need room are refused one by one, and what is there is given.
+async fn is_refused_and_read(filler: &mut Kinesis) -> Result<()> {
+    let records: Vec<_> = (0..20).map(|n| (format!("k{n}"), vec![b'x'; 200_000])).collect();
+    let mut refused = 0;
+    // a few may still fit into files that are there
+    for _ in 0..40 {
+        let results = filler.put_records("filler", &records).await?;
+        refused += results.iter().filter(|result| **result == PutResult::Failed).count();
+    }
+    ensure!(refused >= 20, "only {refused} of 800 records of 200 kB were refused");
+    for shard in filler.shards("filler").await? {
+        let iterator = filler.iterator("filler", &shard, "TRIM_HORIZON", &json!({})).await?;
+        let given = filler.ok("GetRecords", &json!({ "ShardIterator": iterator, "Limit": 3 })).await?;
+        ensure!(
+            given["Records"].as_array().is_some_and(|records| records.len() == 3),
+            "{shard} gives {given}"
+        );
+    }
+    Ok(())
+}
 
 async fn fill_up(kind: Kind) -> Result<()> {
     let Some(volume) = Volume::make(kind, DISK_MIB)? else { return Ok(()) };
@@ -37,8 +59,7 @@ async fn fill_up(kind: Kind) -> Result<()> {
         Ok(())
     };
     tokio::time::timeout(Duration::from_secs(60), full).await.context("it does not get full")??;
-    // refused, not lost: and what is there can be read
-    ensure!(!filler.shards("filler").await?.is_empty());
+    is_refused_and_read(&mut filler).await.context("on a full disk")?;
     sleep(Duration::from_secs(2)).await;
     let before = loading.acknowledged();
     std::fs::remove_file(&ballast)?;

@@ -68,7 +68,7 @@ impl RedbStore {
             let commits = read_commits(&database)?;
             Ok((database, commits, intact))
         };
-        let opened = contained(open).map_err(|panicked| malformed(&path, &panicked))?;
+        let opened = contained(open).map_err(|panicked| damaged(&path, &panicked))?;
         let (database, commits, intact) = opened.map_err(|e| could_not_open(&path, e))?;
         if !intact {
             return Err(mismatch(&path));
@@ -115,21 +115,27 @@ impl RedbStore {
 }
 
 fn mismatch(path: &Path) -> Error {
-    let message =
-        format!("the metadata store {} is damaged: it does not match its checksums", path.display());
+    damaged(path, "it does not match its checksums")
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    let message = format!(
+        "the metadata store {} is damaged: {why}; it cannot be repaired, but a backup can be restored to another directory \
+         (tidemill restore)",
+        path.display()
+    );
     Error::new(ErrorKind::Damaged, message)
 }
 
-fn malformed(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::Damaged, format!("the metadata store {} is damaged: {why}", path.display()))
-}
-
 fn could_not_open(path: &Path, error: redb::Error) -> Error {
-    let kind = match &error {
-        redb::Error::Corrupted(_) => ErrorKind::Damaged,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::caused(kind, format!("could not open the metadata store {}", path.display()), error)
+    match error {
+        redb::Error::Corrupted(why) => damaged(path, &why),
+        other => Error::caused(
+            ErrorKind::Unavailable,
+            format!("could not open the metadata store {}", path.display()),
+            other,
+        ),
+    }
 }
 
 fn open_file(path: &Path) -> Result<(Database, u64)> {
@@ -146,7 +152,7 @@ fn open_file(path: &Path) -> Result<(Database, u64)> {
         Ok((database, commits, intact))
     };
     let (database, commits, intact) =
-        contained(open).map_err(|panicked| malformed(path, &panicked))?.map_err(wrong)?;
+        contained(open).map_err(|panicked| damaged(path, &panicked))?.map_err(wrong)?;
     if intact { Ok((database, commits)) } else { Err(mismatch(path)) }
 }
 

@@ -49,11 +49,12 @@ impl Shared {
     fn snapshot(&self) -> (Checkpoint, BTreeSet<SegmentId>, Vec<Retired>) {
         let committer = self.committer.lock();
         let retired = std::mem::take(&mut *self.retired.lock());
-        let to_sync = self.write_back.take_to_sync();
         self.bytes_since.store(0, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.monotonic();
         let logs = self.logs.read().values().map(|log| entry_of(log, now)).collect();
+        // behind the entries: a large group is written beside this, is noted, then published, so what an entry shows is noted
+        let to_sync = self.write_back.take_to_sync();
         let checkpoint = Checkpoint {
             next_group: committer.journal.next_group(),
             epoch: self.epoch,

@@ -4,9 +4,8 @@ use super::format::{
     Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, decode_group, encode_group_heads,
 };
 use super::name_of;
-use super::replay::{FIRST_GROUP, Listed, Readable, find};
+use super::replay::{FIRST_GROUP, Listed, Readable, find, groups};
 use crate::LogId;
-use crate::bytes_le::u64_at;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{ALIGNMENT, Disk, Sync, WriteMode};
 use crate::error::{Error, Result};
@@ -76,18 +75,43 @@ pub(crate) fn mend(disk: &dyn Disk, checkpoint: &Checkpoint, keep: Keep<'_>) -> 
     if found.files.is_empty() {
         return make(disk, found.next_id, &[0; NEW_FILE_BYTES]);
     }
-    for (name, content) in &headless {
-        let generation = u64_at(content, ALIGNMENT + 8);
-        let Some(group) = decode_group(&content.slice(ALIGNMENT..), generation) else { continue };
-        if group.number >= checkpoint.next_group {
-            let file_bytes = content.len() as u64;
-            let durable = checkpoint.durable;
-            let header = FileHeader { generation, first_group: group.number, file_bytes, durable };
-            replace(disk, name, 0, &content[..FileHeader::BYTES], &header.encode(), keep)?;
-        }
+    // one at a time: where the next one begins is known once this one can be read
+    if let Some((name, content, header)) = oldest_lost_header(checkpoint, &readable, &headless) {
+        return replace(disk, name, 0, &content[..FileHeader::BYTES], &header.encode(), keep);
     }
     readable.iter().try_for_each(|file| close_chain(disk, file, keep))?;
     fill_gap(disk, checkpoint.next_group, keep)
+}
+
+/// The header of the oldest file that has lost its own and holds a group that is needed.
+fn oldest_lost_header<'a>(
+    checkpoint: &Checkpoint,
+    readable: &[Readable],
+    headless: &'a [(String, Bytes)],
+) -> Option<(&'a str, &'a Bytes, FileHeader)> {
+    let generation_of = |(_, content): &&(String, Bytes)| {
+        groups(content).find(|group| group.number >= checkpoint.next_group).map(|group| group.generation)
+    };
+    let (generation, (name, content)) = headless
+        .iter()
+        .filter_map(|file| Some((generation_of(&file)?, file)))
+        .min_by_key(|(generation, _)| *generation)?;
+    // what is left of former generations lies behind the groups of this one
+    let first = groups(content).find(|group| group.generation == generation)?;
+    let blocks = ((first.at - ALIGNMENT) / ALIGNMENT) as u64;
+    let first_group = if blocks == 0 {
+        first.number
+    } else {
+        // bad groups lie before the first intact one: at least one, at most one in each block, none that the file before has
+        let before = readable
+            .iter()
+            .filter(|file| file.header.generation < generation)
+            .max_by_key(|file| file.header.generation)
+            .map_or(checkpoint.next_group, |file| chain_from(file, ALIGNMENT, file.header.first_group).1);
+        before.min(first.number - 1).max(first.number.saturating_sub(blocks))
+    };
+    let file_bytes = content.len() as u64;
+    Some((name, content, FileHeader { generation, first_group, file_bytes, durable: checkpoint.durable }))
 }
 
 /// Walks a file; where a group is bad and a later one is not, what is between becomes empty groups. Where groups were not durable one
@@ -103,7 +127,9 @@ fn close_chain(disk: &dyn Disk, file: &Readable, keep: Keep<'_>) -> Result<()> {
             group.filter(|group| group.number > expected).map(|group| (behind, group.number))
         });
         let Some((behind, number)) = later else { return Ok(()) };
-        let filler = empty_groups(file.header.generation, expected..number, behind - at);
+        let Some(filler) = empty_groups(file.header.generation, expected..number, behind - at) else {
+            return Ok(()); // told as left
+        };
         replace(disk, &file.name, at as u64, &file.bytes[at..behind], &filler, keep)?;
         (at, expected) = chain_from(file, behind, number);
     }
@@ -137,28 +163,26 @@ fn fill_gap(disk: &dyn Disk, from: u64, keep: Keep<'_>) -> Result<()> {
         }
         let before = at.checked_sub(1).map(|before| &readable[before]);
         let durable = before.unwrap_or(file).header.durable;
-        let groups = usize::try_from(first_group - next).unwrap_or(usize::MAX);
-        let bytes = groups.saturating_mul(ALIGNMENT);
-        if durable == Durable::Later || bytes > MISSING_BYTES_MAX {
+        if durable == Durable::Later {
             return Ok(());
         }
         if let Some(before) = before
-            && let (end, _) = chain_from(before, ALIGNMENT, before.header.first_group)
-            && before.bytes.len() - end >= bytes
+            && let (end, follows) = chain_from(before, ALIGNMENT, before.header.first_group)
+            && let Some(filler) = empty_blocks(before.header.generation, follows..first_group)
+            && let Some(old) = before.bytes.get(end..end + filler.len())
         {
-            let filler = empty_groups(before.header.generation, next..first_group, bytes);
-            let old = &before.bytes[end..end + bytes];
             return replace(disk, &before.name, end as u64, old, &filler, keep);
         }
         let own = before.map_or(generation.saturating_sub(1), |before| before.header.generation + 1);
         if own == 0 || own >= generation {
             return Ok(()); // told as left
         }
-        let file_bytes = (ALIGNMENT + bytes) as u64;
+        let Some(filler) = empty_blocks(own, next..first_group) else { return Ok(()) };
+        let file_bytes = (ALIGNMENT + filler.len()) as u64;
         let header = FileHeader { generation: own, first_group: next, file_bytes, durable };
         let mut content = vec![0; ALIGNMENT];
         content[..FileHeader::BYTES].copy_from_slice(&header.encode());
-        content.extend_from_slice(&empty_groups(own, next..first_group, bytes));
+        content.extend_from_slice(&filler);
         return make(disk, found.next_id, &content);
     }
     Ok(())
@@ -192,8 +216,20 @@ fn put(disk: &dyn Disk, name: &str, content: &[u8]) -> Result<()> {
         .map_err(cannot)
 }
 
-/// Groups with these numbers that carry nothing and together take `bytes`: the last one is as long as it must be.
-fn empty_groups(generation: u64, numbers: std::ops::Range<u64>, bytes: usize) -> Vec<u8> {
+/// Groups with these numbers that carry nothing, a block each. `None` if so many cannot have been.
+fn empty_blocks(generation: u64, numbers: std::ops::Range<u64>) -> Option<Vec<u8>> {
+    let groups = usize::try_from(numbers.end.checked_sub(numbers.start)?).ok()?;
+    let bytes = groups.checked_mul(ALIGNMENT).filter(|bytes| *bytes <= MISSING_BYTES_MAX)?;
+    empty_groups(generation, numbers, bytes)
+}
+
+/// Groups with these numbers that carry nothing and together take `bytes`: the last one is as long as it must be. `None` if there
+/// is no room for so many.
+fn empty_groups(generation: u64, numbers: std::ops::Range<u64>, bytes: usize) -> Option<Vec<u8>> {
+    let blocks = (bytes / ALIGNMENT) as u64;
+    if numbers.is_empty() || numbers.end - numbers.start > blocks {
+        return None;
+    }
     // announces a log that no catalog knows
     let nobody = SegmentId { log: LogId::new(u64::MAX), number: 0 };
     let nothing = SegmentHeader { id: nobody, base: SequenceIndex::ZERO, capacity: ALIGNMENT as u64 };
@@ -206,7 +242,7 @@ fn empty_groups(generation: u64, numbers: std::ops::Range<u64>, bytes: usize) ->
         encode_group_heads(&mut out[at..], generation, number, &runs);
         at += length;
     }
-    out
+    Some(out)
 }
 
 fn replace(disk: &dyn Disk, name: &str, at: u64, old: &[u8], new: &[u8], keep: Keep<'_>) -> Result<()> {

@@ -85,23 +85,37 @@ pub(crate) fn replay(
     Ok((next, found))
 }
 
+/// A group that is intact, wherever it lies.
+#[derive(Clone, Copy)]
+pub(super) struct Lying {
+    pub(super) at: usize,
+    pub(super) generation: u64,
+    pub(super) number: u64,
+}
+
+/// The intact groups of a file, whatever its header says and whatever lies between them; also those of its former lives.
+pub(super) fn groups(content: &Bytes) -> impl Iterator<Item = Lying> {
+    let mut at = ALIGNMENT;
+    std::iter::from_fn(move || {
+        while at + ALIGNMENT <= content.len() {
+            let (begin, generation) = (at, u64_at(content, at + 8));
+            let group = decode_group(&content.slice(at..), generation);
+            at += group.as_ref().map_or(ALIGNMENT, |group| group.file_bytes);
+            if let Some(group) = group {
+                return Some(Lying { at: begin, generation, number: group.number });
+            }
+        }
+        None
+    })
+}
+
 /// A header is durable before the first group behind it: a file without one that holds a group still needed is damaged.
 fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
-    let generation = u64_at(content, ALIGNMENT + 8);
-    let mut at = ALIGNMENT;
-    while at < content.len()
-        && let Some(group) = decode_group(&content.slice(at..), generation)
-    {
-        if group.number >= next {
-            let number = group.number;
-            let message = format!(
-                "{name} is damaged at offset 0: its header is not intact, but group {number} behind it is"
-            );
-            return Err(Error::new(ErrorKind::Damaged, message).at(name, 0));
-        }
-        at += group.file_bytes;
-    }
-    Ok(())
+    let Some(needed) = groups(content).find(|group| group.number >= next) else { return Ok(()) };
+    let number = needed.number;
+    let message =
+        format!("{name} is damaged at offset 0: its header is not intact, but group {number} behind it is");
+    Err(Error::new(ErrorKind::Damaged, message).at(name, 0))
 }
 
 pub(super) fn find(disk: &dyn Disk) -> Result<Listed> {

@@ -10,6 +10,7 @@ use crate::recovery::{LOOK_BEHIND_BYTES, later_frame};
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use tidemill_types::limits::FRAME_RECORDS_MAX;
 use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
 
 /// What is known of a log before its files are read.
@@ -33,7 +34,10 @@ struct Walk<'r> {
     next: Option<SequenceIndex>,
     /// Arrival of the newest intact frame.
     arrival: TimestampMs,
+    /// It is closed; or what lies behind can only be told when what was found is mended.
     ended: bool,
+    /// Where the newest segment of the log ends, and how large its file is.
+    end: Option<(SegmentId, usize, usize)>,
 }
 
 /// What is wrong with a file of the log.
@@ -90,7 +94,7 @@ impl Log<'_> {
         let known: BTreeMap<u64, &SegmentEntry> =
             self.entry.iter().flat_map(|entry| &entry.segments).map(|s| (s.number, s)).collect();
         let arrival = TimestampMs::default();
-        let mut walk = Walk { log: self.id, report, next: None, arrival, ended: false };
+        let mut walk = Walk { log: self.id, report, next: None, arrival, ended: false, end: None };
         for (number, entry) in known.iter().filter(|(number, _)| !self.files.contains_key(number)) {
             let file = self.segment(*number).file();
             let wrong = Wrong::damage(Mend::Whole(self.header(entry)));
@@ -144,6 +148,9 @@ impl Log<'_> {
         };
         let header = bytes.first_chunk::<{ SegmentHeader::BYTES }>().and_then(SegmentHeader::decode);
         let own = header.filter(|header| header.id == id && header.capacity == size);
+        // one that is not on the device is put there by the next start, as the journal has it
+        let told = self.runs.iter().find(|run| run.segment.id == id && run.segment.capacity == size);
+        let own = own.or(told.map(|run| run.segment));
         match (own, known) {
             (Some(header), Some(entry)) if header.base != entry.base => {
                 let what = format!("it begins at {} where {} belongs", header.base, entry.base);
@@ -159,7 +166,7 @@ impl Log<'_> {
         // one that the checkpoint does not know is part of the log if it follows
         let follows = own.is_some_and(|header| walk.next.is_none_or(|next| header.base.follows(next)));
         if known.is_none() && (!follows || walk.ended) {
-            return;
+            return self.behind_the_end(id, &bytes, own, walk);
         }
         let begin = SegmentHeader::BYTES as u64;
         let end = known.map_or(begin, |entry| entry.end.min(size));
@@ -171,10 +178,51 @@ impl Log<'_> {
         let is_last =
             self.entry.is_none_or(|entry| entry.segments.last().is_none_or(|last| last.number <= number));
         if is_last && !walk.ended {
+            // an epoch may have begun since the last frame: what is older than its first number is not to come
+            let begins = own.filter(|_| known.is_none()).map(|header| header.base);
+            walk.next = walk.next.max(begins).max(self.entry.map(|entry| entry.durable));
             self.walk_open(id, &bytes, end, walk);
         }
         if self.indexes.contains(&number) && known.is_some() && !is_last {
             verify_index(disk, id, size, &bytes, walk);
+        }
+    }
+
+    /// A segment that does not follow the log: if something in it was written when what lies before it was durable, the end before it
+    /// is damage, and not an end.
+    fn behind_the_end(&self, id: SegmentId, bytes: &Bytes, own: Option<SegmentHeader>, walk: &mut Walk<'_>) {
+        if walk.ended || self.durable != Durable::EachGroup || bytes.len() <= SegmentHeader::BYTES {
+            return;
+        }
+        let expected = walk.next.or(self.entry.map(|entry| entry.durable)).unwrap_or(SequenceIndex::ZERO);
+        let window = bytes.slice(SegmentHeader::BYTES..bytes.len().min(LOOK_BEHIND_BYTES));
+        let holds_run = self.runs.iter().any(|run| run.segment.id == id && !run.bytes.is_empty());
+        if !holds_run && later_frame(&window, self.id.get(), expected).is_none() {
+            return;
+        }
+        walk.ended = true;
+        let why = FrameError::Malformed(
+            "the log ends here, but the next segment goes on behind records that are missing",
+        );
+        match (own, walk.end) {
+            (Some(header), Some((end, at, size))) if header.base > expected => {
+                let frames = (header.base.get() - expected.get()).div_ceil(u64::from(FRAME_RECORDS_MAX));
+                let frames = if header.base.epoch() == expected.epoch() { frames } else { 1 };
+                let room = usize::try_from(frames).unwrap_or(usize::MAX).saturating_mul(FrameHeader::BYTES);
+                if room <= size.saturating_sub(at) {
+                    return walk.bridge(end, at..at + room, (expected, header.base), &why);
+                }
+                walk.found(&end.file(), at as u64, why.to_string(), Wrong::damage(None));
+            }
+            (None, _) => {
+                let header = SegmentHeader { id, base: expected, capacity: bytes.len() as u64 };
+                let what = "its header is not intact, but frames behind it are".to_owned();
+                walk.found(&id.file(), 0, what, Wrong::damage(Mend::Header(header)));
+            }
+            _ => {
+                let what = format!("it does not go on where the log ends, at {expected}");
+                walk.found(&id.file(), 0, what, Wrong::damage(None));
+            }
         }
     }
 
@@ -244,20 +292,30 @@ impl Log<'_> {
                 _ => break,
             }
         }
+        walk.end = Some((id, at, bytes.len()));
         let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
         let behind =
             |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64 && !run.bytes.is_empty();
-        if let Some(run) = self.runs.iter().filter(behind).min_by_key(|run| run.offset) {
-            let next = FrameHeader::decode(&run.bytes).map_or(expected, |header| header.first);
-            let why = FrameError::Malformed("frames that the journal holds lie behind it");
-            walk.bridge(id, at..usize::try_from(run.offset).unwrap_or(at), (expected, next), &why);
-        } else if self.durable == Durable::EachGroup && !walk.ended {
-            let window = bytes.slice(at..bytes.len().min(at.saturating_add(LOOK_BEHIND_BYTES)));
-            if let Some((found, header)) = later_frame(&window, self.id.get(), expected) {
-                let why = FrameError::Malformed("the frame there is not intact, but one behind it is");
-                walk.bridge(id, at..at + found, (expected, header.first), &why);
+        let run = self.runs.iter().filter(behind).min_by_key(|run| run.offset);
+        let run = run.map(|run| (usize::try_from(run.offset).unwrap_or(bytes.len()), run));
+        // between here and there, large frames may lie that the journal does not have
+        let end =
+            run.as_ref().map_or(bytes.len(), |(offset, _)| *offset).min(at.saturating_add(LOOK_BEHIND_BYTES));
+        let later = (self.durable == Durable::EachGroup && !walk.ended)
+            .then(|| later_frame(&bytes.slice(at..end.max(at).min(bytes.len())), self.id.get(), expected))
+            .flatten();
+        let (to, next, why) = match (later, run) {
+            (Some((found, header)), _) => {
+                (at + found, header.first, "the frame there is not intact, but one behind it is")
             }
-        }
+            (None, Some((offset, run))) => {
+                let next = FrameHeader::decode(&run.bytes).map_or(expected, |header| header.first);
+                (offset, next, "frames that the journal holds lie behind it")
+            }
+            (None, None) => return,
+        };
+        walk.bridge(id, at..to, (expected, next), &FrameError::Malformed(why));
+        walk.ended = true;
     }
 }
 
@@ -271,6 +329,9 @@ impl Walk<'_> {
         why: &FrameError,
     ) {
         let (from, to) = (at.start as u64, at.end as u64);
+        // where an epoch lies between, what is known to be missing are the numbers of the later one
+        let begins = next.epoch().first_index();
+        let first = if begins < next { first.max(begins) } else { first };
         let bridge = Bridge { segment, from, to, first, next, arrival: self.arrival };
         self.found(&segment.file(), from, why.to_string(), Wrong::bridged(bridge));
         self.next = Some(next);

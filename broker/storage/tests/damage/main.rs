@@ -39,10 +39,16 @@ pub(crate) fn open(disk: Arc<dyn Disk>, epoch: u32) -> Arc<Storage> {
 
 /// Appends so many records to each log, of all sizes in turn, in the name of this producer.
 pub(crate) fn fill(storage: &Storage, producer: u64, records: usize) {
-    for number in 0..records {
+    let sizes: Vec<usize> = SIZES.into_iter().cycle().take(records).collect();
+    fill_sizes(storage, producer, &sizes);
+}
+
+/// Appends records of these sizes to each log, in the name of this producer.
+pub(crate) fn fill_sizes(storage: &Storage, producer: u64, sizes: &[usize]) {
+    for (number, size) in sizes.iter().enumerate() {
         for log in LOGS {
             let mut writer = FrameWriter::with_capacity(8 << 10);
-            writer.push("key", &vec![number as u8; SIZES[number % SIZES.len()]]);
+            writer.push("key", &vec![number as u8; *size]);
             let (tell, told) = mpsc::channel();
             let frame = writer.finish(ProducerId::new(producer), number as u64 + 1);
             storage.log(log).unwrap().append(frame, move |result| tell.send(result).unwrap());

@@ -1,16 +1,22 @@
 //! Repair: whatever is damaged, afterwards the directory opens, has no findings, and has lost what was hit and nothing else.
 
-use crate::{BEGINNING, FLIPS, LOGS, closed, end, fill, names, open, read_all, settings, verified};
+use crate::{
+    BEGINNING, FLIPS, LOGS, closed, end, fill, fill_sizes, names, open, read_all, settings, verified,
+};
 use std::sync::Arc;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::repair::{Repaired, repair};
 use tidemill_storage::{Durability, Settings, Storage};
-use tidemill_types::{Epoch, ManualClock, SequenceIndex};
+use tidemill_types::{Epoch, FrameHeader, ManualClock, SequenceIndex};
 
 type Records = Vec<(SequenceIndex, Vec<u8>)>;
 
 /// Repairs; what was replaced must be what was there.
 fn repaired(disk: &FaultDisk) -> Repaired {
+    repaired_in(disk, 1)
+}
+
+fn repaired_in(disk: &FaultDisk, epoch: u32) -> Repaired {
     let before: Vec<_> =
         disk.files().into_iter().map(|(name, _)| (name.clone(), disk.read_file(&name).unwrap())).collect();
     let mut keep = |file: &str, offset: u64, bytes: &[u8]| {
@@ -23,7 +29,7 @@ fn repaired(disk: &FaultDisk) -> Repaired {
         }
         Ok(())
     };
-    repair(disk, Epoch::new(1).unwrap(), &mut keep, &mut |_, _| {}).unwrap()
+    repair(disk, Epoch::new(epoch).unwrap(), &mut keep, &mut |_, _| {}).unwrap()
 }
 
 fn all(disk: &FaultDisk, epoch: u32) -> Vec<Records> {
@@ -38,21 +44,26 @@ fn all(disk: &FaultDisk, epoch: u32) -> Vec<Records> {
 
 /// Repairs, opens, reads everything, appends more; gives how many records are gone of those there were.
 fn lost_by_repair(disk: &FaultDisk, intact: &[Records], told: &str) -> usize {
-    let done = repaired(disk);
+    lost_by_repair_from(disk, intact, told, 2)
+}
+
+/// The same for a directory whose next epoch is `epoch`.
+fn lost_by_repair_from(disk: &FaultDisk, intact: &[Records], told: &str, epoch: u32) -> usize {
+    let done = repaired_in(disk, epoch - 1);
     assert!(!done.mended.is_empty() && done.left.is_empty(), "{told}: {done:?}");
     assert_eq!(verified(disk).findings, [], "{told}");
-    let left = all(disk, 2);
+    let left = all(disk, epoch);
     let mut lost = 0;
     for (left, intact) in left.iter().zip(intact) {
         assert!(left.iter().all(|record| intact.contains(record)), "{told}");
         assert!(left.is_sorted_by(|a, b| a.0 < b.0), "{told}");
         lost += intact.len() - left.len();
     }
-    let storage = open(Arc::new(disk.clone()), 3);
+    let storage = open(Arc::new(disk.clone()), epoch + 1);
     fill(&storage, 8, 5);
     storage.close().unwrap();
     drop(storage);
-    let more: usize = all(disk, 4).iter().map(Vec::len).sum();
+    let more: usize = all(disk, epoch + 2).iter().map(Vec::len).sum();
     assert_eq!(more, left.iter().map(Vec::len).sum::<usize>() + 5 * LOGS.len(), "{told}");
     assert_eq!(verified(disk).findings, [], "{told}");
     lost
@@ -207,6 +218,92 @@ fn without_a_sync_for_each_group_repair_leaves_void_what_lies_behind_a_bad_one()
     assert!(disk.read_file(void).unwrap() == before, "{void} was changed");
     assert_eq!(verified(&disk).findings, []);
     all(&disk, 2);
+}
+
+/// Damage that swallows the beginning of an epoch: which numbers are missing is known all the same, and nothing behind is hit.
+#[test]
+fn a_bad_first_frame_of_an_epoch_costs_that_record_alone() {
+    let left = |is_closed: bool| {
+        let disk = FaultDisk::new(5);
+        let storage = open(Arc::new(disk.clone()), 1);
+        fill(&storage, 7, 4);
+        storage.close().unwrap();
+        drop(storage);
+        let storage = open(Arc::new(disk.clone()), 2);
+        fill_sizes(&storage, 9, &[6000; 6]);
+        if is_closed {
+            storage.close().unwrap();
+            drop(storage);
+            return disk;
+        }
+        disk.crash()
+    };
+    for is_closed in [true, false] {
+        let intact = all(&left(is_closed), 3);
+        for file in names(&left(is_closed), |name| name.ends_with(".segment")) {
+            let bytes = left(is_closed).read_file(&file).unwrap();
+            let second = Epoch::new(2).unwrap().first_index();
+            let at = (64..bytes.len() - 64)
+                .find(|at| FrameHeader::decode(&bytes[*at..]).is_ok_and(|header| header.first == second));
+            let Some(at) = at else { continue };
+            for hit in [at + 24, at + 100] {
+                let disk = left(is_closed);
+                disk.flip_bit(&file, hit as u64, 2).unwrap();
+                let told = format!("closed: {is_closed}, {file} at {hit}");
+                assert_eq!(lost_by_repair_from(&disk, &intact, &told, 3), 1, "{told}");
+            }
+        }
+    }
+}
+
+/// A directory that a process left with several files of its journal, and a checkpoint somewhere in the middle of one of them.
+fn left_behind_a_checkpoint(after: usize, power_fails: bool) -> FaultDisk {
+    let disk = FaultDisk::new(3);
+    let storage = open(Arc::new(disk.clone()), 1);
+    fill(&storage, 7, after);
+    storage.checkpoint().unwrap();
+    fill(&storage, 9, 30);
+    if power_fails { disk.crash() } else { disk.process_crash() }
+}
+
+/// What is needed of a file may begin in its middle, and any of its groups may be the first that is intact.
+#[test]
+fn a_journal_file_that_has_lost_its_beginning_costs_what_was_in_it_wherever_the_checkpoint_lies() {
+    type Damage = fn(&FaultDisk, &str);
+    // each with the groups that it hits; a group holds a record
+    let damages: [(&str, usize, Damage); 3] = [
+        ("a bit of its header flipped", 0, |disk, file| disk.flip_bit(file, 20, 3).unwrap()),
+        ("its first groups overwritten", 2, |disk, file| {
+            let mut bytes = disk.read_file(file).unwrap();
+            bytes[..3 * 4096].fill(0xA5);
+            disk.write_file(file, &bytes).unwrap();
+        }),
+        ("its header and a later group bad", 1, |disk, file| {
+            disk.flip_bit(file, 20, 3).unwrap();
+            disk.flip_bit(file, 5 * 4096 + 30, 1).unwrap();
+        }),
+    ];
+    let mut mended = 0;
+    for (after, power_fails) in (0..16).flat_map(|after| [(after, true), (after, false)]) {
+        let left = || left_behind_a_checkpoint(after, power_fails);
+        let intact = all(&left(), 2);
+        let files = names(&left(), |name| name.starts_with("journal-"));
+        for (file, (what, groups, damage)) in
+            files.iter().flat_map(|file| damages.iter().map(move |d| (file, d)))
+        {
+            let disk = left();
+            damage(&disk, file);
+            if verified(&disk).findings.is_empty() {
+                continue; // nothing of it is needed
+            }
+            mended += 1;
+            let told = format!("checkpoint after {after}, power fails: {power_fails}, {file}: {what}");
+            let most = if power_fails { *groups } else { 0 };
+            let lost = lost_by_repair(&disk, &intact, &told);
+            assert!(lost <= most, "{told}: {lost} lost");
+        }
+    }
+    assert!(mended > 150, "only {mended} were told");
 }
 
 #[test]
