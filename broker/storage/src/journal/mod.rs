@@ -28,7 +28,7 @@ use format::{FileHeader, GROUP_HEAD_BYTES, encode_group_heads};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-const PREFIX: &str = "journal-";
+pub(crate) const PREFIX: &str = "journal-";
 const SUFFIX: &str = ".log";
 /// Files double up to this many times the first.
 const GROWTH_MAX: u64 = 16;

@@ -16,7 +16,7 @@ use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Durable, ReplayRun, replay};
+use crate::journal::{self, Durable, ReplayRun, replay};
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId};
 use segments::Log;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,7 +132,8 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Rep
     let [top, segments] = folders;
     let (top, segments) = (top?, segments?);
     let total = top.iter().chain(&segments).map(|(_, bytes)| bytes).sum();
-    let checkpoint = read_checkpoint(disk, !segments.is_empty(), &mut report)?;
+    let has_journal = top.iter().any(|(name, bytes)| *bytes > 0 && name.starts_with(journal::PREFIX));
+    let checkpoint = read_checkpoint(disk, has_journal || !segments.is_empty(), &mut report)?;
     let of_journal: u64 = top.iter().map(|(_, bytes)| bytes).sum();
     let runs = read_journal(disk, checkpoint.as_ref(), &mut report)?;
     report.files += top.len() as u64;
@@ -168,7 +169,7 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Rep
 fn read_checkpoint(disk: &dyn Disk, is_needed: bool, report: &mut Report) -> Result<Option<Checkpoint>> {
     match Checkpoint::read(disk) {
         Ok(None) if is_needed => {
-            let what = "the file is missing, but there are segments";
+            let what = "the file is missing, but there are segments or a journal";
             report.damage(crate::checkpoint::NAME, 0, what, Mend::Checkpoint);
             Ok(None)
         }

@@ -1,16 +1,17 @@
 //! One log: its segments one behind the other, each frame against its checksums and the order of the log.
 
+mod tail;
+
 use super::{Bridge, Finding, Mend, Report, Severity};
 use crate::LogId;
 use crate::checkpoint::{LogEntry, SegmentEntry};
 use crate::damage::{Frames, Lying};
 use crate::disk::{Disk, WriteMode};
 use crate::journal::{Durable, ReplayRun};
-use crate::recovery::{LOOK_BEHIND_BYTES, later_frame};
+use crate::recovery::LOOK_BEHIND_BYTES;
 use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use tidemill_types::limits::FRAME_RECORDS_MAX;
 use tidemill_types::{Frame, FrameError, FrameHeader, FrameKind, SequenceIndex, TimestampMs};
 
 /// What is known of a log before its files are read.
@@ -36,8 +37,16 @@ struct Walk<'r> {
     arrival: TimestampMs,
     /// It is closed; or what lies behind can only be told when what was found is mended.
     ended: bool,
-    /// Where the newest segment of the log ends, and how large its file is.
-    end: Option<(SegmentId, usize, usize)>,
+    end: Option<End>,
+}
+
+/// Where the newest segment of the log ends.
+#[derive(Clone, Copy)]
+struct End {
+    segment: SegmentHeader,
+    at: u64,
+    /// Not if the next start has to make it from what the journal holds.
+    has_file: bool,
 }
 
 /// What is wrong with a file of the log.
@@ -104,13 +113,25 @@ impl Log<'_> {
             walk.found(&file, 0, "the file is missing".to_owned(), Wrong { records, ..wrong });
         }
         // what lies before the first was trimmed
+        let unmade = self.held().map(|run| run.segment).filter(|segment| {
+            let number = segment.id.number;
+            number >= first && !self.files.contains_key(&number) && !known.contains_key(&number)
+        });
+        let mut unmade: BTreeMap<u64, SegmentHeader> =
+            unmade.map(|segment| (segment.id.number, segment)).collect();
         for (&number, &bytes) in self.files.range(first..) {
+            while let Some(segment) = unmade.first_entry().filter(|segment| *segment.key() < number) {
+                self.verify_unmade(segment.remove(), &mut walk);
+            }
             walk.report.files += 1;
             walk.report.bytes += bytes;
             let behind = known.get(&(number + 1)).map(|next| next.base);
             let behind = behind.or(self.entry.map(|entry| entry.durable));
             self.verify_segment(disk, (number, bytes), known.get(&number).copied(), behind, &mut walk);
             progress(walk.report.bytes);
+        }
+        for segment in unmade.into_values() {
+            self.verify_unmade(segment, &mut walk);
         }
     }
 
@@ -149,7 +170,7 @@ impl Log<'_> {
         let header = bytes.first_chunk::<{ SegmentHeader::BYTES }>().and_then(SegmentHeader::decode);
         let own = header.filter(|header| header.id == id && header.capacity == size);
         // one that is not on the device is put there by the next start, as the journal has it
-        let told = self.runs.iter().find(|run| run.segment.id == id && run.segment.capacity == size);
+        let told = self.held().find(|run| run.segment.id == id && run.segment.capacity == size);
         let own = own.or(told.map(|run| run.segment));
         match (own, known) {
             (Some(header), Some(entry)) if header.base != entry.base => {
@@ -164,9 +185,11 @@ impl Log<'_> {
             (None, None) => self.headless(id, &bytes, walk),
         }
         // one that the checkpoint does not know is part of the log if it follows
-        let follows = own.is_some_and(|header| walk.next.is_none_or(|next| header.base.follows(next)));
+        let follows = own.is_some_and(|header| header.base.follows(self.expected(walk)));
         if known.is_none() && (!follows || walk.ended) {
-            return self.behind_the_end(id, &bytes, own, walk);
+            let window =
+                bytes.slice(SegmentHeader::BYTES.min(bytes.len())..bytes.len().min(LOOK_BEHIND_BYTES));
+            return self.behind_the_end((id, size), &window, own, walk);
         }
         let begin = SegmentHeader::BYTES as u64;
         let end = known.map_or(begin, |entry| entry.end.min(size));
@@ -185,57 +208,6 @@ impl Log<'_> {
         }
         if self.indexes.contains(&number) && known.is_some() && !is_last {
             verify_index(disk, id, size, &bytes, walk);
-        }
-    }
-
-    /// A segment that does not follow the log: if something in it was written when what lies before it was durable, the end before it
-    /// is damage, and not an end.
-    fn behind_the_end(&self, id: SegmentId, bytes: &Bytes, own: Option<SegmentHeader>, walk: &mut Walk<'_>) {
-        if walk.ended || self.durable != Durable::EachGroup || bytes.len() <= SegmentHeader::BYTES {
-            return;
-        }
-        let expected = walk.next.or(self.entry.map(|entry| entry.durable)).unwrap_or(SequenceIndex::ZERO);
-        let window = bytes.slice(SegmentHeader::BYTES..bytes.len().min(LOOK_BEHIND_BYTES));
-        let holds_run = self.runs.iter().any(|run| run.segment.id == id && !run.bytes.is_empty());
-        if !holds_run && later_frame(&window, self.id.get(), expected).is_none() {
-            return;
-        }
-        walk.ended = true;
-        let why = FrameError::Malformed(
-            "the log ends here, but the next segment goes on behind records that are missing",
-        );
-        match (own, walk.end) {
-            (Some(header), Some((end, at, size))) if header.base > expected => {
-                let frames = (header.base.get() - expected.get()).div_ceil(u64::from(FRAME_RECORDS_MAX));
-                let frames = if header.base.epoch() == expected.epoch() { frames } else { 1 };
-                let room = usize::try_from(frames).unwrap_or(usize::MAX).saturating_mul(FrameHeader::BYTES);
-                if room <= size.saturating_sub(at) {
-                    return walk.bridge(end, at..at + room, (expected, header.base), &why);
-                }
-                walk.found(&end.file(), at as u64, why.to_string(), Wrong::damage(None));
-            }
-            (None, _) => {
-                let header = SegmentHeader { id, base: expected, capacity: bytes.len() as u64 };
-                let what = "its header is not intact, but frames behind it are".to_owned();
-                walk.found(&id.file(), 0, what, Wrong::damage(Mend::Header(header)));
-            }
-            _ => {
-                let what = format!("it does not go on where the log ends, at {expected}");
-                walk.found(&id.file(), 0, what, Wrong::damage(None));
-            }
-        }
-    }
-
-    /// A file without a header of its own was never begun, unless a frame lies where the first belongs.
-    fn headless(&self, id: SegmentId, bytes: &Bytes, walk: &mut Walk<'_>) {
-        if bytes.len() > SegmentHeader::BYTES
-            && let Ok(frame) = Frame::decode(&bytes.slice(SegmentHeader::BYTES..))
-            && walk.is_next(frame.header())
-        {
-            let base = frame.header().first;
-            let header = SegmentHeader { id, base, capacity: bytes.len() as u64 };
-            let what = format!("its header is not intact, but frame {base} behind it is");
-            walk.found(&id.file(), 0, what, Wrong::damage(Mend::Header(header)));
         }
     }
 
@@ -260,62 +232,11 @@ impl Log<'_> {
             };
             walk.bridge(
                 id,
-                SegmentHeader::BYTES + range.start..SegmentHeader::BYTES + range.end,
+                ((SegmentHeader::BYTES + range.start) as u64, (SegmentHeader::BYTES + range.end) as u64),
                 (first, next),
                 &why,
             );
         }
-    }
-
-    /// What was written since the checkpoint: it ends where there is no next frame, neither here nor in the journal.
-    fn walk_open(&self, id: SegmentId, bytes: &Bytes, from: u64, walk: &mut Walk<'_>) {
-        let mut at = usize::try_from(from).unwrap_or(bytes.len());
-        while at < bytes.len() && !walk.ended {
-            if let Some(run) = self.runs.iter().find(|run| run.segment.id == id && run.offset == at as u64) {
-                let mut inside = 0;
-                while inside < run.bytes.len()
-                    && let Ok(header) = FrameHeader::decode(&run.bytes[inside..])
-                {
-                    walk.take(&header);
-                    inside += header.frame_bytes as usize;
-                }
-                if inside > 0 {
-                    at += inside;
-                    continue;
-                }
-            }
-            match Frame::decode(&bytes.slice(at..)) {
-                Ok(frame) if walk.is_next(frame.header()) => {
-                    walk.take(frame.header());
-                    at += frame.header().frame_bytes as usize;
-                }
-                _ => break,
-            }
-        }
-        walk.end = Some((id, at, bytes.len()));
-        let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
-        let behind =
-            |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64 && !run.bytes.is_empty();
-        let run = self.runs.iter().filter(behind).min_by_key(|run| run.offset);
-        let run = run.map(|run| (usize::try_from(run.offset).unwrap_or(bytes.len()), run));
-        // between here and there, large frames may lie that the journal does not have
-        let end =
-            run.as_ref().map_or(bytes.len(), |(offset, _)| *offset).min(at.saturating_add(LOOK_BEHIND_BYTES));
-        let later = (self.durable == Durable::EachGroup && !walk.ended)
-            .then(|| later_frame(&bytes.slice(at..end.max(at).min(bytes.len())), self.id.get(), expected))
-            .flatten();
-        let (to, next, why) = match (later, run) {
-            (Some((found, header)), _) => {
-                (at + found, header.first, "the frame there is not intact, but one behind it is")
-            }
-            (None, Some((offset, run))) => {
-                let next = FrameHeader::decode(&run.bytes).map_or(expected, |header| header.first);
-                (offset, next, "frames that the journal holds lie behind it")
-            }
-            (None, None) => return,
-        };
-        walk.bridge(id, at..to, (expected, next), &FrameError::Malformed(why));
-        walk.ended = true;
     }
 }
 
@@ -324,11 +245,10 @@ impl Walk<'_> {
     fn bridge(
         &mut self,
         segment: SegmentId,
-        at: std::ops::Range<usize>,
+        (from, to): (u64, u64),
         (first, next): (SequenceIndex, SequenceIndex),
         why: &FrameError,
     ) {
-        let (from, to) = (at.start as u64, at.end as u64);
         // where an epoch lies between, what is known to be missing are the numbers of the later one
         let begins = next.epoch().first_index();
         let first = if begins < next { first.max(begins) } else { first };

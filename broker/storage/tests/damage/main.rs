@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // the whole crate is tests
 
+mod chance;
 mod read;
 mod repair;
 mod verify;
@@ -10,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use tidemill_storage::disk::Disk;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::verify::Report;
-use tidemill_storage::{ErrorKind, LogId, Settings, Storage};
+use tidemill_storage::{Durability, ErrorKind, LogId, Settings, Storage};
 use tidemill_types::{Epoch, FrameWriter, ManualClock, ProducerId, SequenceIndex, TimestampMs};
 
 pub(crate) const LOGS: [LogId; 3] = [LogId::new(1), LogId::new(2), LogId::new(3)];
@@ -33,8 +34,13 @@ fn settings() -> Settings {
 }
 
 pub(crate) fn open(disk: Arc<dyn Disk>, epoch: u32) -> Arc<Storage> {
+    open_with(disk, epoch, Durability::Device)
+}
+
+pub(crate) fn open_with(disk: Arc<dyn Disk>, epoch: u32, durability: Durability) -> Arc<Storage> {
     let clock = Arc::new(ManualClock::new(BEGINNING));
-    Storage::open(disk, clock, settings(), &LOGS, Epoch::new(epoch).unwrap()).unwrap()
+    let settings = Settings { durability, ..settings() };
+    Storage::open(disk, clock, settings, &LOGS, Epoch::new(epoch).unwrap()).unwrap()
 }
 
 /// Appends so many records to each log, of all sizes in turn, in the name of this producer.
@@ -43,19 +49,26 @@ pub(crate) fn fill(storage: &Storage, producer: u64, records: usize) {
     fill_sizes(storage, producer, &sizes);
 }
 
-/// Appends records of these sizes to each log, in the name of this producer.
-pub(crate) fn fill_sizes(storage: &Storage, producer: u64, sizes: &[usize]) {
+/// Appends records of these sizes to each log, in the name of this producer; gives them log by log.
+pub(crate) fn fill_sizes(
+    storage: &Storage,
+    producer: u64,
+    sizes: &[usize],
+) -> [Vec<(SequenceIndex, Vec<u8>)>; 3] {
+    let mut put = [const { Vec::new() }; 3];
     for (number, size) in sizes.iter().enumerate() {
-        for log in LOGS {
+        for (log, put) in LOGS.into_iter().zip(&mut put) {
+            let data = vec![number as u8; *size];
             let mut writer = FrameWriter::with_capacity(8 << 10);
-            writer.push("key", &vec![number as u8; *size]);
+            writer.push("key", &data);
             let (tell, told) = mpsc::channel();
             let frame = writer.finish(ProducerId::new(producer), number as u64 + 1);
             storage.log(log).unwrap().append(frame, move |result| tell.send(result).unwrap());
             while storage.step() > 0 {}
-            told.recv().unwrap().unwrap();
+            put.push((told.recv().unwrap().unwrap().first, data));
         }
     }
+    put
 }
 
 pub(crate) fn closed(records: usize) -> FaultDisk {

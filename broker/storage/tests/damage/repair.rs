@@ -1,22 +1,20 @@
 //! Repair: whatever is damaged, afterwards the directory opens, has no findings, and has lost what was hit and nothing else.
 
-use crate::{
-    BEGINNING, FLIPS, LOGS, closed, end, fill, fill_sizes, names, open, read_all, settings, verified,
-};
+use crate::{FLIPS, LOGS, closed, end, fill, fill_sizes, names, open, open_with, read_all, verified};
 use std::sync::Arc;
+use tidemill_storage::Durability;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::repair::{Repaired, repair};
-use tidemill_storage::{Durability, Settings, Storage};
-use tidemill_types::{Epoch, FrameHeader, ManualClock, SequenceIndex};
+use tidemill_types::{Epoch, FrameHeader, SequenceIndex};
 
-type Records = Vec<(SequenceIndex, Vec<u8>)>;
+pub(crate) type Records = Vec<(SequenceIndex, Vec<u8>)>;
 
 /// Repairs; what was replaced must be what was there.
 fn repaired(disk: &FaultDisk) -> Repaired {
     repaired_in(disk, 1)
 }
 
-fn repaired_in(disk: &FaultDisk, epoch: u32) -> Repaired {
+pub(crate) fn repaired_in(disk: &FaultDisk, epoch: u32) -> Repaired {
     let before: Vec<_> =
         disk.files().into_iter().map(|(name, _)| (name.clone(), disk.read_file(&name).unwrap())).collect();
     let mut keep = |file: &str, offset: u64, bytes: &[u8]| {
@@ -32,7 +30,7 @@ fn repaired_in(disk: &FaultDisk, epoch: u32) -> Repaired {
     repair(disk, Epoch::new(epoch).unwrap(), &mut keep, &mut |_, _| {}).unwrap()
 }
 
-fn all(disk: &FaultDisk, epoch: u32) -> Vec<Records> {
+pub(crate) fn all(disk: &FaultDisk, epoch: u32) -> Vec<Records> {
     let storage = open(Arc::new(disk.clone()), epoch);
     let given = LOGS.into_iter().map(|log| {
         let given = read_all(&storage, log);
@@ -201,10 +199,7 @@ fn a_journal_file_that_is_cut_or_missing_is_told_and_what_the_segments_have_is_k
 #[test]
 fn without_a_sync_for_each_group_repair_leaves_void_what_lies_behind_a_bad_one() {
     let disk = FaultDisk::new(3);
-    let clock = Arc::new(ManualClock::new(BEGINNING));
-    let settings = Settings { durability: Durability::Os, ..settings() };
-    let storage =
-        Storage::open(Arc::new(disk.clone()), clock, settings, &LOGS, Epoch::new(1).unwrap()).unwrap();
+    let storage = open_with(Arc::new(disk.clone()), 1, Durability::Os);
     fill(&storage, 7, 40);
     let disk = disk.process_crash();
     let files = names(&disk, |name| name.starts_with("journal-"));

@@ -1,0 +1,180 @@
+//! The open end of a log: what was written since the checkpoint, in its segments and in the journal. It ends where there is no
+//! next frame; unless something behind proves that what lies there was durable, which recovery would refuse. So whatever recovery
+//! refuses is told here, with what would mend it.
+
+use super::{End, Log, Mend, Walk, Wrong};
+use crate::journal::{Durable, ReplayRun};
+use crate::recovery::{LOOK_BEHIND_BYTES, later_frame};
+use crate::segment::{SegmentHeader, SegmentId};
+use bytes::Bytes;
+use tidemill_types::limits::FRAME_RECORDS_MAX;
+use tidemill_types::{Frame, FrameError, FrameHeader, SequenceIndex};
+
+impl Log<'_> {
+    /// The index that comes next; [`SequenceIndex::ZERO`] where the log is not known to have begun.
+    pub(super) fn expected(&self, walk: &Walk<'_>) -> SequenceIndex {
+        walk.next.or(self.entry.map(|entry| entry.durable)).unwrap_or(SequenceIndex::ZERO)
+    }
+
+    /// The runs with frames; others announce those that only a segment holds.
+    pub(super) fn held(&self) -> impl Iterator<Item = &ReplayRun> {
+        self.runs.iter().filter(|run| !run.bytes.is_empty())
+    }
+
+    /// A segment that does not follow the log: if something in it was written when what lies before it was durable, the end before it
+    /// is damage, and not an end.
+    pub(super) fn behind_the_end(
+        &self,
+        (id, capacity): (SegmentId, u64),
+        window: &Bytes,
+        own: Option<SegmentHeader>,
+        walk: &mut Walk<'_>,
+    ) {
+        if walk.ended || self.durable != Durable::EachGroup {
+            return;
+        }
+        let expected = self.expected(walk);
+        let holds_run = self.held().any(|run| run.segment.id == id);
+        if !holds_run && later_frame(window, self.id.get(), expected).is_none() {
+            return;
+        }
+        walk.ended = true;
+        let missing = "the file is missing, and with it records that the journal does not hold";
+        let why = "the log ends here, but the next segment goes on behind records that are missing";
+        match (own, walk.end) {
+            (Some(header), Some(end)) if header.base > expected => {
+                let file = end.segment.id.file();
+                let records = header.base.get() - expected.get();
+                let frames = if header.base.epoch() == expected.epoch() {
+                    records.div_ceil(u64::from(FRAME_RECORDS_MAX))
+                } else {
+                    1
+                };
+                let to = end.at.saturating_add(frames.saturating_mul(FrameHeader::BYTES as u64));
+                let follower = self.segment(end.segment.id.number + 1);
+                if !end.has_file {
+                    walk.found(&file, 0, missing.to_owned(), Wrong::damage(Mend::Whole(end.segment)));
+                } else if follower != id {
+                    let between = SegmentHeader { id: follower, base: expected, capacity };
+                    walk.found(&follower.file(), 0, missing.to_owned(), Wrong::damage(Mend::Whole(between)));
+                } else if to <= end.segment.capacity {
+                    let why = FrameError::Malformed(why);
+                    walk.bridge(end.segment.id, (end.at, to), (expected, header.base), &why);
+                } else {
+                    walk.found(&file, end.at, why.to_owned(), Wrong::damage(None));
+                }
+            }
+            (Some(header), None) if header.base > expected && id.number > 0 => {
+                let base = expected.max(header.base.epoch().first_index());
+                let before = SegmentHeader { id: self.segment(id.number - 1), base, capacity };
+                walk.found(&before.id.file(), 0, missing.to_owned(), Wrong::damage(Mend::Whole(before)));
+            }
+            (None, _) => {
+                let header = SegmentHeader { id, base: expected, capacity };
+                let what = "its header is not intact, but frames behind it are".to_owned();
+                walk.found(&id.file(), 0, what, Wrong::damage(Mend::Header(header)));
+            }
+            _ => {
+                let what = format!("it does not go on where the log ends, at {expected}");
+                walk.found(&id.file(), 0, what, Wrong::damage(None));
+            }
+        }
+    }
+
+    /// A segment that is not there, and that the next start makes from what the journal holds of it.
+    pub(super) fn verify_unmade(&self, segment: SegmentHeader, walk: &mut Walk<'_>) {
+        let SegmentHeader { id, base, capacity } = segment;
+        if !base.follows(self.expected(walk)) {
+            return self.behind_the_end((id, capacity), &Bytes::new(), Some(segment), walk);
+        }
+        if walk.ended {
+            return;
+        }
+        walk.next = walk.next.max(Some(base));
+        let mut at = SegmentHeader::BYTES as u64;
+        at = self.take_runs(id, at, walk);
+        let is_behind = |run: &ReplayRun| run.segment.id == id && run.offset > at;
+        if self.durable == Durable::EachGroup && !walk.ended && self.held().any(is_behind) {
+            let what = "the file is missing, and with it records that the journal does not hold".to_owned();
+            walk.found(&id.file(), 0, what, Wrong::damage(Mend::Whole(segment)));
+            walk.ended = true;
+        }
+        walk.end = Some(End { segment, at, has_file: false });
+    }
+
+    /// Takes the frames that the journal holds from this place of a segment on; tells where they end.
+    fn take_runs(&self, id: SegmentId, mut at: u64, walk: &mut Walk<'_>) -> u64 {
+        while !walk.ended
+            && let Some(run) = self.held().find(|run| run.segment.id == id && run.offset == at)
+        {
+            let mut inside = 0;
+            while inside < run.bytes.len()
+                && let Ok(header) = FrameHeader::decode(&run.bytes[inside..])
+            {
+                walk.take(&header);
+                inside += header.frame_bytes as usize;
+            }
+            if inside == 0 {
+                break;
+            }
+            at += inside as u64;
+        }
+        at
+    }
+
+    /// A file without a header of its own was never begun, unless a frame lies where the first belongs.
+    pub(super) fn headless(&self, id: SegmentId, bytes: &Bytes, walk: &mut Walk<'_>) {
+        if bytes.len() > SegmentHeader::BYTES
+            && let Ok(frame) = Frame::decode(&bytes.slice(SegmentHeader::BYTES..))
+            && walk.is_next(frame.header())
+        {
+            let base = frame.header().first;
+            let header = SegmentHeader { id, base, capacity: bytes.len() as u64 };
+            let what = format!("its header is not intact, but frame {base} behind it is");
+            walk.found(&id.file(), 0, what, Wrong::damage(Mend::Header(header)));
+        }
+    }
+
+    /// What was written since the checkpoint: it ends where there is no next frame, neither here nor in the journal.
+    pub(super) fn walk_open(&self, id: SegmentId, bytes: &Bytes, from: u64, walk: &mut Walk<'_>) {
+        let mut at = usize::try_from(from).unwrap_or(bytes.len());
+        while at < bytes.len() && !walk.ended {
+            let taken = usize::try_from(self.take_runs(id, at as u64, walk)).unwrap_or(bytes.len());
+            if taken > at {
+                at = taken;
+                continue;
+            }
+            match Frame::decode(&bytes.slice(at..)) {
+                Ok(frame) if walk.is_next(frame.header()) => {
+                    walk.take(frame.header());
+                    at += frame.header().frame_bytes as usize;
+                }
+                _ => break,
+            }
+        }
+        let segment = SegmentHeader { id, base: SequenceIndex::ZERO, capacity: bytes.len() as u64 };
+        walk.end = Some(End { segment, at: at as u64, has_file: true });
+        let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
+        let behind = |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64;
+        let run = self.held().filter(behind).min_by_key(|run| run.offset);
+        let run = run.map(|run| (usize::try_from(run.offset).unwrap_or(bytes.len()), run));
+        // between here and there, large frames may lie that the journal does not have
+        let end =
+            run.as_ref().map_or(bytes.len(), |(offset, _)| *offset).min(at.saturating_add(LOOK_BEHIND_BYTES));
+        let later = (self.durable == Durable::EachGroup && !walk.ended)
+            .then(|| later_frame(&bytes.slice(at..end.max(at).min(bytes.len())), self.id.get(), expected))
+            .flatten();
+        let (to, next, why) = match (later, run) {
+            (Some((found, header)), _) => {
+                (at + found, header.first, "the frame there is not intact, but one behind it is")
+            }
+            (None, Some((offset, run))) => {
+                let next = FrameHeader::decode(&run.bytes).map_or(expected, |header| header.first);
+                (offset, next, "frames that the journal holds lie behind it")
+            }
+            (None, None) => return,
+        };
+        walk.bridge(id, (at as u64, to as u64), (expected, next), &FrameError::Malformed(why));
+        walk.ended = true;
+    }
+}
