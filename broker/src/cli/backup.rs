@@ -84,6 +84,7 @@ fn request(held: &HeldBackup) -> v1::BackupRequest {
         base: held.base.get(),
         capacity: held.capacity,
         end: held.end,
+        next: held.next.get(),
     };
     v1::BackupRequest { lineage: held.lineage, held: held.segments.iter().map(to_wire).collect() }
 }

@@ -60,8 +60,9 @@ impl Admin for AdminService {
 }
 
 fn held(wire: v1::HeldSegment) -> Result<Held, tidemill_proto::Error> {
-    let v1::HeldSegment { log, number, base, capacity, end } = wire;
-    Ok(Held { log: LogId::new(log), number, base: SequenceIndex::new(base)?, capacity, end })
+    let v1::HeldSegment { log, number, base, capacity, end, next } = wire;
+    let (base, next) = (SequenceIndex::new(base)?, SequenceIndex::new(next)?);
+    Ok(Held { log: LogId::new(log), number, base, capacity, end, next })
 }
 
 async fn send(mut backup: Backup, parts: &Parts) -> Result<(), Gone> {

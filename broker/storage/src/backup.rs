@@ -20,7 +20,7 @@ use crate::storage::Storage;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tidemill_types::SequenceIndex;
+use tidemill_types::{FrameHeader, SequenceIndex};
 
 /// Bytes of a segment in one part.
 const PART_BYTES: u64 = 1 << 20;
@@ -38,6 +38,8 @@ pub struct Held {
     pub capacity: u64,
     /// Up to where it is there.
     pub end: u64,
+    /// The index behind the last frame that is there.
+    pub next: SequenceIndex,
 }
 
 /// A piece of a segment.
@@ -92,10 +94,10 @@ impl Snapshot {
         for log in &mut self.checkpoint.logs {
             let mut gone = 0;
             for (at, segment) in log.segments.iter().enumerate() {
-                let known = held
-                    .get(&(log.id, segment.number))
-                    .filter(|held| held.base == segment.base && held.capacity == segment.capacity);
-                let from = known.map_or(0, |held| held.end.min(segment.end));
+                let behind = log.segments.get(at + 1).map_or(log.durable, |next| next.base);
+                let known = held.get(&(log.id, segment.number));
+                let known = known.filter(|held| is_beginning(&self.storage, held, segment, behind));
+                let from = known.map_or(0, |held| held.end);
                 if !copy_segment(&self.storage, log.id, segment, from, give)? {
                     gone = at + 1;
                 }
@@ -104,6 +106,21 @@ impl Snapshot {
         }
         Ok(self.checkpoint.encode().into())
     }
+}
+
+/// Whether what is held is the beginning of the segment, behind which `behind` comes. Not after a power loss has taken what had been
+/// copied (modes `interval` and `os`): there the log has gone on with other frames, from a place before the end of the copy on.
+fn is_beginning(storage: &Storage, held: &Held, segment: &SegmentEntry, behind: SequenceIndex) -> bool {
+    if (held.base, held.capacity) != (segment.base, segment.capacity) || held.end > segment.end {
+        return false;
+    }
+    if held.end == segment.end {
+        return behind.follows(held.next);
+    }
+    let id = SegmentId { log: held.log, number: held.number };
+    let head = storage.shared.open_segments.get(id).and_then(|open| open.bytes(held.end, FrameHeader::BYTES));
+    let header = head.ok().and_then(|head| FrameHeader::decode(&head).ok());
+    header.is_some_and(|header| header.log == held.log.get() && header.first.follows(held.next))
 }
 
 /// Takes the first segments out of a log.
@@ -155,21 +172,21 @@ pub fn held(disk: &dyn Disk) -> Result<Vec<Held>> {
     let list = disk.list(FOLDER).map_err(|e| Error::io(format!("cannot list {FOLDER}"), e))?;
     let sizes: BTreeMap<_, _> = list.into_iter().collect();
     let of_log = |log: &LogEntry| {
-        let id = log.id;
-        log.segments.iter().map(move |s| (id, s.clone())).collect::<Vec<_>>()
+        let behind = log.segments.iter().skip(1).map(|next| next.base).chain([log.durable]);
+        let of_segment = |(segment, next): (&SegmentEntry, SequenceIndex)| Held {
+            log: log.id,
+            number: segment.number,
+            base: segment.base,
+            capacity: segment.capacity,
+            end: segment.end,
+            next,
+        };
+        log.segments.iter().zip(behind).map(of_segment).collect::<Vec<_>>()
     };
-    let all = checkpoint.logs.iter().flat_map(of_log);
-    let there = all.filter(|(log, segment)| {
-        let file = SegmentId { log: *log, number: segment.number }.file();
+    let held = checkpoint.logs.iter().flat_map(of_log).filter(|held| {
+        let file = SegmentId { log: held.log, number: held.number }.file();
         let name = file.rsplit('/').next().unwrap_or_default();
-        sizes.get(name) == Some(&segment.capacity)
-    });
-    let held = there.map(|(log, segment)| Held {
-        log,
-        number: segment.number,
-        base: segment.base,
-        capacity: segment.capacity,
-        end: segment.end,
+        sizes.get(name) == Some(&held.capacity)
     });
     Ok(held.collect())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // the whole crate is tests
 
 mod chance;
+mod copy;
 mod read;
 mod repair;
 mod verify;

@@ -2,9 +2,9 @@
 
 use crate::{FLIPS, LOGS, closed, end, fill, fill_sizes, names, open, open_with, read_all, verified};
 use std::sync::Arc;
-use tidemill_storage::Durability;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::repair::{Repaired, repair};
+use tidemill_storage::{Durability, Storage};
 use tidemill_types::{Epoch, FrameHeader, SequenceIndex};
 
 pub(crate) type Records = Vec<(SequenceIndex, Vec<u8>)>;
@@ -31,9 +31,13 @@ pub(crate) fn repaired_in(disk: &FaultDisk, epoch: u32) -> Repaired {
 }
 
 pub(crate) fn all(disk: &FaultDisk, epoch: u32) -> Vec<Records> {
-    let storage = open(Arc::new(disk.clone()), epoch);
+    read_logs(&open(Arc::new(disk.clone()), epoch))
+}
+
+/// All that the logs give, which is everything: nothing is damaged.
+pub(crate) fn read_logs(storage: &Storage) -> Vec<Records> {
     let given = LOGS.into_iter().map(|log| {
-        let given = read_all(&storage, log);
+        let given = read_all(storage, log);
         assert_eq!(given.lost, [], "nothing is damaged any more");
         given.records
     });
