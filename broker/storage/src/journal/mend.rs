@@ -108,7 +108,7 @@ fn oldest_lost_header<'a>(
             .filter(|file| file.header.generation < generation)
             .max_by_key(|file| file.header.generation)
             .map_or(checkpoint.next_group, |file| chain_from(file, ALIGNMENT, file.header.first_group).1);
-        before.min(first.number - 1).max(first.number.saturating_sub(blocks))
+        before.min(first.number.saturating_sub(1)).max(first.number.saturating_sub(blocks))
     };
     let file_bytes = content.len() as u64;
     Some((name, content, FileHeader { generation, first_group, file_bytes, durable: checkpoint.durable }))

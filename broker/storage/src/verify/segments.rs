@@ -43,10 +43,11 @@ struct Walk<'r> {
 /// Where the newest segment of the log ends.
 #[derive(Clone, Copy)]
 struct End {
-    segment: SegmentHeader,
+    id: SegmentId,
     at: u64,
-    /// Not if the next start has to make it from what the journal holds.
-    has_file: bool,
+    capacity: u64,
+    /// The header of one that is not there yet: the next start makes it from what the journal holds.
+    unmade: Option<SegmentHeader>,
 }
 
 /// What is wrong with a file of the log.

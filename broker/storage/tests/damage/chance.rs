@@ -101,6 +101,7 @@ fn one(seed: u64) {
     // where groups are not durable one by one, a bad one voids what lies behind it
     let most = if durability(seed) == Durability::Device { most } else { usize::MAX };
     let told = format!("seed {seed}, {:?}, epoch {epoch}: {what}", durability(seed));
+    println!("{told}"); // of a test that fails the last one is seen
     if verified(&disk).findings.is_empty() {
         let lost = lost_of(&all(&disk, epoch), &intact, &put, &told);
         assert!(lost <= most, "{told}: {lost} lost, and nothing was found");

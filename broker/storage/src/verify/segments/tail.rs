@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tidemill_types::limits::FRAME_RECORDS_MAX;
 use tidemill_types::{Frame, FrameError, FrameHeader, SequenceIndex};
 
+const MISSING: &str = "the file is missing, and with it records that the journal does not hold";
+
 impl Log<'_> {
     /// The index that comes next; [`SequenceIndex::ZERO`] where the log is not known to have begun.
     pub(super) fn expected(&self, walk: &Walk<'_>) -> SequenceIndex {
@@ -39,11 +41,9 @@ impl Log<'_> {
             return;
         }
         walk.ended = true;
-        let missing = "the file is missing, and with it records that the journal does not hold";
         let why = "the log ends here, but the next segment goes on behind records that are missing";
         match (own, walk.end) {
             (Some(header), Some(end)) if header.base > expected => {
-                let file = end.segment.id.file();
                 let records = header.base.get() - expected.get();
                 let frames = if header.base.epoch() == expected.epoch() {
                     records.div_ceil(u64::from(FRAME_RECORDS_MAX))
@@ -51,23 +51,21 @@ impl Log<'_> {
                     1
                 };
                 let to = end.at.saturating_add(frames.saturating_mul(FrameHeader::BYTES as u64));
-                let follower = self.segment(end.segment.id.number + 1);
-                if !end.has_file {
-                    walk.found(&file, 0, missing.to_owned(), Wrong::damage(Mend::Whole(end.segment)));
+                let follower = self.segment(end.id.number + 1);
+                if let Some(unmade) = end.unmade {
+                    walk.missing(unmade);
                 } else if follower != id {
-                    let between = SegmentHeader { id: follower, base: expected, capacity };
-                    walk.found(&follower.file(), 0, missing.to_owned(), Wrong::damage(Mend::Whole(between)));
-                } else if to <= end.segment.capacity {
+                    walk.missing(SegmentHeader { id: follower, base: expected, capacity });
+                } else if to <= end.capacity {
                     let why = FrameError::Malformed(why);
-                    walk.bridge(end.segment.id, (end.at, to), (expected, header.base), &why);
+                    walk.bridge(end.id, (end.at, to), (expected, header.base), &why);
                 } else {
-                    walk.found(&file, end.at, why.to_owned(), Wrong::damage(None));
+                    walk.found(&end.id.file(), end.at, why.to_owned(), Wrong::damage(None));
                 }
             }
             (Some(header), None) if header.base > expected && id.number > 0 => {
                 let base = expected.max(header.base.epoch().first_index());
-                let before = SegmentHeader { id: self.segment(id.number - 1), base, capacity };
-                walk.found(&before.id.file(), 0, missing.to_owned(), Wrong::damage(Mend::Whole(before)));
+                walk.missing(SegmentHeader { id: self.segment(id.number - 1), base, capacity });
             }
             (None, _) => {
                 let header = SegmentHeader { id, base: expected, capacity };
@@ -91,15 +89,13 @@ impl Log<'_> {
             return;
         }
         walk.next = walk.next.max(Some(base));
-        let mut at = SegmentHeader::BYTES as u64;
-        at = self.take_runs(id, at, walk);
+        let at = self.take_runs(id, SegmentHeader::BYTES as u64, walk);
         let is_behind = |run: &ReplayRun| run.segment.id == id && run.offset > at;
         if self.durable == Durable::EachGroup && !walk.ended && self.held().any(is_behind) {
-            let what = "the file is missing, and with it records that the journal does not hold".to_owned();
-            walk.found(&id.file(), 0, what, Wrong::damage(Mend::Whole(segment)));
+            walk.missing(segment);
             walk.ended = true;
         }
-        walk.end = Some(End { segment, at, has_file: false });
+        walk.end = Some(End { id, at, capacity, unmade: Some(segment) });
     }
 
     /// Takes the frames that the journal holds from this place of a segment on; tells where they end.
@@ -152,8 +148,7 @@ impl Log<'_> {
                 _ => break,
             }
         }
-        let segment = SegmentHeader { id, base: SequenceIndex::ZERO, capacity: bytes.len() as u64 };
-        walk.end = Some(End { segment, at: at as u64, has_file: true });
+        walk.end = Some(End { id, at: at as u64, capacity: bytes.len() as u64, unmade: None });
         let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
         let behind = |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64;
         let run = self.held().filter(behind).min_by_key(|run| run.offset);
@@ -176,5 +171,12 @@ impl Log<'_> {
         };
         walk.bridge(id, (at as u64, to as u64), (expected, next), &FrameError::Malformed(why));
         walk.ended = true;
+    }
+}
+
+impl Walk<'_> {
+    /// Tells a segment that has to be there, and is not.
+    fn missing(&mut self, segment: SegmentHeader) {
+        self.found(&segment.id.file(), 0, MISSING.to_owned(), Wrong::damage(Mend::Whole(segment)));
     }
 }
