@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Why: a copy of files that are being written is no copy of any moment. A laid-down copy is a data directory without a journal:
-//! `verify` reads it, and a broker could open it. The checkpoint goes last, so an earlier copy in the same place stays whole until
-//! the new one is. Not here: the catalog (the engine's), how parts travel.
+//! `verify` reads it, and a broker could open it. It ends where its checkpoint says, whatever lies behind, and the checkpoint goes
+//! last, so an earlier copy in the same place stays whole until the new one is (but for segments that a power loss has taken from the
+//! original, modes `interval` and `os`: those are written anew in their place). Not here: the catalog (the engine's), how parts travel.
 
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry, entry_of};

@@ -1,7 +1,7 @@
 //! A journal that is damaged: what it says of itself without a checkpoint, and how its chain of groups is closed again.
 
 use super::format::{
-    Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, decode_group, encode_group_heads,
+    Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, ReplayRun, decode_group, encode_group_heads,
 };
 use super::name_of;
 use super::replay::{FIRST_GROUP, Listed, Readable, find, groups};
@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::repair::Keep;
 use crate::segment::{SegmentHeader, SegmentId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use tidemill_types::SequenceIndex;
 
 /// The first file of a journal of which nothing is left.
@@ -27,38 +26,37 @@ pub(crate) struct Survey {
     /// The oldest group from which on all are there, bad ones included.
     pub(crate) next_group: u64,
     pub(crate) durable: Durable,
-    /// Of each log, the first segment that the journal holds from its first frame on.
-    pub(crate) first_whole: BTreeMap<LogId, u64>,
+    /// What it holds, in order.
+    pub(crate) runs: Vec<ReplayRun>,
 }
 
-/// Looks at all groups, whatever is between them.
+/// Looks at all groups, whatever is between them; where groups were not durable one by one, up to the first bad one.
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
     let Listed { mut readable, misshapen, .. } = find(disk)?;
     readable.extend(misshapen); // what there is of them counts
     readable.sort_by_key(|file| file.header.generation);
-    let mut survey =
-        Survey { next_group: FIRST_GROUP, durable: Durable::EachGroup, first_whole: BTreeMap::new() };
+    let mut survey = Survey { next_group: FIRST_GROUP, durable: Durable::EachGroup, runs: Vec::new() };
     let mut follows = None;
     for file in &readable {
         if follows != Some(file.header.first_group) {
             // what lies before a gap was freed long ago
             survey.next_group = file.header.first_group;
-            survey.first_whole.clear();
+            survey.runs.clear();
         }
         survey.durable = file.header.durable;
         let mut next = file.header.first_group;
         let mut at = ALIGNMENT;
         while at < file.bytes.len() {
             let group = decode_group(&file.bytes.slice(at..), file.header.generation);
-            let Some(group) = group.filter(|group| group.number >= next) else {
-                at += ALIGNMENT;
-                continue;
-            };
-            for run in group.runs.iter().filter(|run| run.offset == SegmentHeader::BYTES as u64) {
-                survey.first_whole.entry(run.segment.id.log).or_insert(run.segment.id.number);
+            match group.filter(|group| group.number >= next) {
+                Some(group) => {
+                    next = group.number + 1;
+                    at += group.file_bytes;
+                    survey.runs.extend(group.runs);
+                }
+                None if survey.durable == Durable::Later => break,
+                None => at += ALIGNMENT,
             }
-            next = group.number + 1;
-            at += group.file_bytes;
         }
         follows = Some(next);
     }

@@ -89,7 +89,11 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     }
     let durable = checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable);
     for log in logs.values_mut() {
-        if log.may_hold_more() {
+        if from == NO_JOURNAL {
+            // a copy ends where its checkpoint says: what lies behind is of one that broke off
+            let behind = log.files.split_off(&log.state.next_segment);
+            remove_files(work, log.id, behind.into_keys())?;
+        } else if log.may_hold_more() {
             put_back(work, log, &mut touched)?;
             scan::forward(work, log, durable, &mut touched)?;
         }

@@ -1,40 +1,76 @@
-//! A checkpoint made anew, from what segments and journal say of themselves.
+//! A checkpoint made anew, from what segments and journal say of themselves. What the journal holds goes to its places first, as at
+//! a start: without that, what a power loss took from a segment, and only from there, would count as lost.
 //!
 //! What it cannot know: how far records had been trimmed within the oldest segment (the catalog's retention trims again), and
 //! that a log without frames was sealed (the catalog knows). Every log counts as written to, so that the next start looks at
 //! it.
 
-use super::io;
+use super::{Keep, io};
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry};
 use crate::damage::{Frames, Lying};
-use crate::disk::{Disk, WriteMode};
+use crate::disk::{Disk, DiskFile, Sync, WriteMode};
 use crate::error::Result;
-use crate::journal::{self, Survey};
+use crate::journal::{self, ReplayRun, Survey};
 use crate::producers::{Batch, Producers};
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use tidemill_types::{Epoch, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
 
+type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
+
 /// The checkpoint of a directory that has lost its own. `epoch` is the last one that was used.
-pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch) -> Result<Checkpoint> {
-    let Survey { next_group, durable, first_whole } = journal::survey(disk)?;
-    let mut files: BTreeMap<LogId, BTreeMap<u64, u64>> = BTreeMap::new();
+pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<Checkpoint> {
+    let Survey { next_group, durable, runs } = journal::survey(disk)?;
+    let mut files = Files::new();
     for (name, bytes) in disk.list(FOLDER).map_err(io("list", FOLDER))? {
         if let Some((id, NameKind::Segment)) = SegmentId::parse(&name) {
             files.entry(id.log).or_default().insert(id.number, bytes);
         }
     }
+    put_back(disk, &runs, &files, keep)?;
     let mut logs: BTreeMap<LogId, LogEntry> = BTreeMap::new();
     for (log, numbers) in &files {
         logs.insert(*log, log_entry(disk, *log, numbers)?);
     }
     // of a log without a file the journal may hold all there is; what it holds of a trimmed one does not begin a segment
-    for (log, number) in first_whole {
+    for run in runs.iter().filter(|run| run.offset == SegmentHeader::BYTES as u64) {
+        let SegmentId { log, number } = run.segment.id;
         logs.entry(log).or_insert_with(|| LogEntry { next_segment: number, ..empty(log) });
     }
     Ok(Checkpoint { next_group, epoch, durable, logs: logs.into_values().collect() })
+}
+
+/// Frames of the journal to their places in the segments that are there; the others are made by the next start.
+fn put_back(disk: &dyn Disk, runs: &[ReplayRun], files: &Files, keep: Keep<'_>) -> Result<()> {
+    let mut touched: BTreeMap<SegmentId, Arc<dyn DiskFile>> = BTreeMap::new();
+    for ReplayRun { segment, offset, bytes } in runs.iter().filter(|run| !run.bytes.is_empty()) {
+        let id = segment.id;
+        let there = files.get(&id.log).and_then(|numbers| numbers.get(&id.number));
+        if there != Some(&segment.capacity) {
+            continue;
+        }
+        let name = id.file();
+        let file = match touched.entry(id) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(disk.open(&name, WriteMode::Buffered).map_err(io("open", &name))?)
+            }
+        };
+        for (at, right) in [(0, &segment.encode()[..]), (*offset, &bytes[..])] {
+            let mut old = vec![0; right.len()];
+            file.read(at, &mut old).map_err(io("read", &name))?;
+            if old != right {
+                keep(&name, at, &old)
+                    .and_then(|()| file.write(at, &[right], Sync::None))
+                    .map_err(io("put journal frames back into", &name))?;
+            }
+        }
+    }
+    touched.iter().try_for_each(|(id, file)| file.sync().map_err(io("sync", &id.file())))
 }
 
 fn empty(id: LogId) -> LogEntry {

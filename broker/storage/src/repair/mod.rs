@@ -82,7 +82,7 @@ fn mend(disk: &dyn Disk, finding: &Finding, epoch: Epoch, keep: Keep<'_>) -> Res
         None => Ok(()),
         Some(Mend::Checkpoint) => {
             keep_file(disk, &finding.file, keep)?;
-            checkpoint::rebuild(disk, epoch)?.write(disk)
+            checkpoint::rebuild(disk, epoch, keep)?.write(disk)
         }
         Some(Mend::Journal) => mend_journal(disk, keep),
         Some(Mend::Whole(header)) => make_whole(disk, header, keep),

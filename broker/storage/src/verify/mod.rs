@@ -16,7 +16,7 @@ use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{self, Durable, ReplayRun, replay};
+use crate::journal::{self, Durable, NO_JOURNAL, ReplayRun, replay};
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId};
 use segments::Log;
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,6 +150,8 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Rep
     let entries: BTreeMap<LogId, &LogEntry> =
         checkpoint.iter().flat_map(|checkpoint| &checkpoint.logs).map(|log| (log.id, log)).collect();
     let logs: BTreeSet<LogId> = files.keys().map(|id| id.log).chain(entries.keys().copied()).collect();
+    // a copy ends where its checkpoint says: what lies behind is of one that broke off
+    let is_copy = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.next_group == NO_JOURNAL);
     for id in logs {
         let of_log = |id: LogId| SegmentId { log: id, number: 0 }..=SegmentId { log: id, number: u64::MAX };
         let log = Log {
@@ -159,6 +161,7 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Rep
             indexes: indexes.range(of_log(id)).map(|(segment, _)| segment.number).collect(),
             runs: runs.get(&id).map_or(&[][..], Vec::as_slice),
             durable: checkpoint.as_ref().map_or(Durable::Later, |checkpoint| checkpoint.durable),
+            is_copy,
         };
         log.verify(disk, &mut report, &mut |bytes| progress(bytes, total));
     }

@@ -25,6 +25,8 @@ pub(super) struct Log<'a> {
     /// What the journal holds of it behind the checkpoint, in order.
     pub(super) runs: &'a [ReplayRun],
     pub(super) durable: Durable,
+    /// It ends where the checkpoint says.
+    pub(super) is_copy: bool,
 }
 
 /// How far the walk has come.
@@ -154,6 +156,9 @@ impl Log<'_> {
         behind: Option<SequenceIndex>,
         walk: &mut Walk<'_>,
     ) {
+        if known.is_none() && self.is_copy {
+            return;
+        }
         let id = self.segment(number);
         let file = id.file();
         if let Some(entry) = known.filter(|entry| entry.capacity != size) {
@@ -201,7 +206,7 @@ impl Log<'_> {
         }
         let is_last =
             self.entry.is_none_or(|entry| entry.segments.last().is_none_or(|last| last.number <= number));
-        if is_last && !walk.ended {
+        if is_last && !walk.ended && !self.is_copy {
             // an epoch may have begun since the last frame: what is older than its first number is not to come
             let begins = own.filter(|_| known.is_none()).map(|header| header.base);
             walk.next = walk.next.max(begins).max(self.entry.map(|entry| entry.durable));

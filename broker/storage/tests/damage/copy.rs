@@ -1,12 +1,12 @@
 //! Copies of a running storage: an earlier one may be gone on with only if it is a beginning of what is there now.
 
-use crate::repair::{all, read_logs};
+use crate::repair::{Records, all, read_logs};
 use crate::{LOGS, fill_sizes, open_with, verified};
 use std::sync::Arc;
 use tidemill_storage::backup::{Receiver, held};
 use tidemill_storage::disk::Disk;
 use tidemill_storage::disk::fault::FaultDisk;
-use tidemill_storage::{Durability, Storage};
+use tidemill_storage::{Durability, Error, Storage};
 
 /// Copies into `dest`, whatever it holds; tells how many bytes travelled.
 fn copy(storage: &Arc<Storage>, dest: &FaultDisk) -> u64 {
@@ -45,12 +45,58 @@ fn a_copy_goes_on_where_it_ended_and_not_after_a_power_loss_took_its_end_from_th
             fill_sizes(&storage, 20 + sizes.len() as u64, sizes);
             copy(&storage, &dest);
             assert_eq!(verified(&dest).findings, [], "seed {seed}");
-            let copied = FaultDisk::new(seed);
-            for (name, _) in dest.files() {
-                copied.write_file(&name, &dest.read_file(&name).unwrap()).unwrap();
-            }
-            assert_eq!(all(&copied, 3), read_logs(&storage), "seed {seed}");
+            assert_eq!(all(&as_left(&dest, seed), 3), read_logs(&storage), "seed {seed}");
         }
     }
     assert!(cuts > 5, "only {cuts} of 60 power losses took anything");
+}
+
+/// A copy that breaks off after so many parts; tells whether it did.
+fn broken_off(storage: &Arc<Storage>, dest: &FaultDisk, mut parts: u32) -> bool {
+    let mut receiver = Receiver::new(dest);
+    let copied = storage.snapshot().copy(&held(dest).unwrap(), &mut |part| {
+        parts = parts.checked_sub(1).ok_or_else(|| Error::stopped("nobody takes it"))?;
+        receiver.take(&part)
+    });
+    copied.is_err()
+}
+
+fn as_left(dest: &FaultDisk, seed: u64) -> FaultDisk {
+    let left = FaultDisk::new(seed);
+    for (name, _) in dest.files() {
+        left.write_file(&name, &dest.read_file(&name).unwrap()).unwrap();
+    }
+    left
+}
+
+/// A storage that has gone on since it was copied, the copy, and what was in it then.
+fn gone_on(seed: u64) -> (Arc<Storage>, FaultDisk, Vec<Records>) {
+    let dest = FaultDisk::new(seed);
+    dest.lock().unwrap();
+    let storage = open_with(Arc::new(FaultDisk::new(seed)), 1, Durability::Device);
+    fill_sizes(&storage, 7, &[300; 6]);
+    copy(&storage, &dest);
+    let then = read_logs(&storage);
+    fill_sizes(&storage, 8, &[300, 6000, 900, 6000, 6000, 40]);
+    (storage, dest, then)
+}
+
+#[test]
+fn a_copy_is_whole_also_behind_a_later_one_that_broke_off_and_a_power_loss() {
+    let mut most = 0;
+    for (seed, cut) in (0..30).flat_map(|seed| [(seed, false), (seed, true)]) {
+        for parts in 0.. {
+            let (storage, dest, then) = gone_on(seed);
+            let is_broken = broken_off(&storage, &dest, parts);
+            let left = if cut { dest.crash() } else { as_left(&dest, seed) };
+            let told = format!("seed {seed}, {parts} parts, {cut}");
+            assert_eq!(verified(&left).findings, [], "{told}");
+            assert!(all(&left, 2) == then, "{told}: other records");
+            if !is_broken {
+                most = most.max(parts);
+                break;
+            }
+        }
+    }
+    assert!(most > 3, "only {most} parts");
 }
