@@ -1,7 +1,7 @@
 //! A journal that is damaged: what it says of itself without a checkpoint, and how its chain of groups is closed again.
 
 use super::format::{
-    Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, ReplayRun, decode_group, encode_group_heads,
+    Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, ReplayGroup, decode_group, encode_group_heads,
 };
 use super::name_of;
 use super::replay::{FIRST_GROUP, Listed, Readable, find, groups};
@@ -23,11 +23,11 @@ const MISSING_BYTES_MAX: usize = 64 << 20;
 
 /// What a journal says of itself.
 pub(crate) struct Survey {
-    /// The oldest group from which on all are there, bad ones included.
+    /// The oldest groups from which on all are there, bad ones excepted.
+    pub(crate) groups: Vec<ReplayGroup>,
+    /// The number behind the last one.
     pub(crate) next_group: u64,
     pub(crate) durable: Durable,
-    /// What it holds, in order.
-    pub(crate) runs: Vec<ReplayRun>,
 }
 
 /// Looks at all groups, whatever is between them; where groups were not durable one by one, up to the first bad one.
@@ -35,30 +35,26 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
     let Listed { mut readable, misshapen, .. } = find(disk)?;
     readable.extend(misshapen); // what there is of them counts
     readable.sort_by_key(|file| file.header.generation);
-    let mut survey = Survey { next_group: FIRST_GROUP, durable: Durable::EachGroup, runs: Vec::new() };
-    let mut follows = None;
+    let mut survey = Survey { groups: Vec::new(), next_group: FIRST_GROUP, durable: Durable::EachGroup };
     for file in &readable {
-        if follows != Some(file.header.first_group) {
-            // what lies before a gap was freed long ago
-            survey.next_group = file.header.first_group;
-            survey.runs.clear();
+        if file.header.first_group != survey.next_group {
+            survey.groups.clear(); // what lies before a gap was freed long ago
         }
         survey.durable = file.header.durable;
-        let mut next = file.header.first_group;
+        survey.next_group = file.header.first_group;
         let mut at = ALIGNMENT;
         while at < file.bytes.len() {
             let group = decode_group(&file.bytes.slice(at..), file.header.generation);
-            match group.filter(|group| group.number >= next) {
+            match group.filter(|group| group.number >= survey.next_group) {
                 Some(group) => {
-                    next = group.number + 1;
+                    survey.next_group = group.number + 1;
                     at += group.file_bytes;
-                    survey.runs.extend(group.runs);
+                    survey.groups.push(group);
                 }
                 None if survey.durable == Durable::Later => break,
                 None => at += ALIGNMENT,
             }
         }
-        follows = Some(next);
     }
     Ok(survey)
 }

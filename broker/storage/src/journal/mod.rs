@@ -16,7 +16,7 @@ mod format;
 mod mend;
 mod replay;
 
-pub(crate) use format::{Durable, RUN_HEAD_BYTES, ReplayRun};
+pub(crate) use format::{Durable, RUN_HEAD_BYTES, ReplayGroup, ReplayRun};
 pub(crate) use mend::{Survey, mend, survey};
 pub(crate) use replay::{FIRST_GROUP, Found, NO_JOURNAL, replay};
 

@@ -11,43 +11,65 @@ use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry};
 use crate::damage::{Frames, Lying};
 use crate::disk::{Disk, DiskFile, Sync, WriteMode};
 use crate::error::Result;
-use crate::journal::{self, ReplayRun, Survey};
+use crate::journal::{self, ReplayGroup, ReplayRun, Survey};
 use crate::producers::{Batch, Producers};
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use tidemill_types::{Epoch, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
+use tidemill_types::{Epoch, FrameHeader, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
 
 type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
 
 /// The checkpoint of a directory that has lost its own. `epoch` is the last one that was used.
 pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<Checkpoint> {
-    let Survey { next_group, durable, runs } = journal::survey(disk)?;
     let mut files = Files::new();
     for (name, bytes) in disk.list(FOLDER).map_err(io("list", FOLDER))? {
         if let Some((id, NameKind::Segment)) = SegmentId::parse(&name) {
             files.entry(id.log).or_default().insert(id.number, bytes);
         }
     }
-    put_back(disk, &runs, &files, keep)?;
-    let mut logs: BTreeMap<LogId, LogEntry> = BTreeMap::new();
-    for (log, numbers) in &files {
-        logs.insert(*log, log_entry(disk, *log, numbers)?);
+    let Survey { mut groups, next_group, durable } = journal::survey(disk)?;
+    let mut logs = entries(disk, &files)?;
+    let newest = logs.values().map(|log| log.durable.epoch()).chain(groups.iter().filter_map(epoch_of)).max();
+    // a start makes all safe that was before it: what an older group holds may have been cut, and other frames be in its place
+    let needed = groups.iter().position(|group| epoch_of(group) >= newest).unwrap_or(groups.len());
+    groups.drain(..needed);
+    let runs = || groups.iter().flat_map(|group| &group.runs);
+    put_back(disk, runs(), &files, keep)?;
+    if !groups.is_empty() {
+        logs = entries(disk, &files)?;
     }
     // of a log without a file the journal may hold all there is; what it holds of a trimmed one does not begin a segment
-    for run in runs.iter().filter(|run| run.offset == SegmentHeader::BYTES as u64) {
+    for run in runs().filter(|run| run.offset == SegmentHeader::BYTES as u64) {
         let SegmentId { log, number } = run.segment.id;
         logs.entry(log).or_insert_with(|| LogEntry { next_segment: number, ..empty(log) });
     }
+    let next_group = groups.first().map_or(next_group, |group| group.number);
     Ok(Checkpoint { next_group, epoch, durable, logs: logs.into_values().collect() })
 }
 
+/// What the segments say.
+fn entries(disk: &dyn Disk, files: &Files) -> Result<BTreeMap<LogId, LogEntry>> {
+    files.iter().map(|(log, numbers)| Ok((*log, log_entry(disk, *log, numbers)?))).collect()
+}
+
+/// The epoch in which a group was written; none if it only announces frames.
+fn epoch_of(group: &ReplayGroup) -> Option<Epoch> {
+    let frames = group.runs.iter().filter_map(|run| FrameHeader::decode(&run.bytes).ok());
+    frames.map(|header| header.first.epoch()).max()
+}
+
 /// Frames of the journal to their places in the segments that are there; the others are made by the next start.
-fn put_back(disk: &dyn Disk, runs: &[ReplayRun], files: &Files, keep: Keep<'_>) -> Result<()> {
+fn put_back<'a>(
+    disk: &dyn Disk,
+    runs: impl Iterator<Item = &'a ReplayRun>,
+    files: &Files,
+    keep: Keep<'_>,
+) -> Result<()> {
     let mut touched: BTreeMap<SegmentId, Arc<dyn DiskFile>> = BTreeMap::new();
-    for ReplayRun { segment, offset, bytes } in runs.iter().filter(|run| !run.bytes.is_empty()) {
+    for ReplayRun { segment, offset, bytes } in runs.filter(|run| !run.bytes.is_empty()) {
         let id = segment.id;
         let there = files.get(&id.log).and_then(|numbers| numbers.get(&id.number));
         if there != Some(&segment.capacity) {

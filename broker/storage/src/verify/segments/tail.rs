@@ -149,6 +149,9 @@ impl Log<'_> {
             }
         }
         walk.end = Some(End { id, at: at as u64, capacity: bytes.len() as u64, unmade: None });
+        if self.durable != Durable::EachGroup {
+            return; // what lies behind proves nothing
+        }
         let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
         let behind = |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64;
         let run = self.held().filter(behind).min_by_key(|run| run.offset);
@@ -156,7 +159,7 @@ impl Log<'_> {
         // between here and there, large frames may lie that the journal does not have
         let end =
             run.as_ref().map_or(bytes.len(), |(offset, _)| *offset).min(at.saturating_add(LOOK_BEHIND_BYTES));
-        let later = (self.durable == Durable::EachGroup && !walk.ended)
+        let later = (!walk.ended)
             .then(|| later_frame(&bytes.slice(at..end.max(at).min(bytes.len())), self.id.get(), expected))
             .flatten();
         let (to, next, why) = match (later, run) {
