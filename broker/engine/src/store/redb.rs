@@ -18,6 +18,7 @@ use redb::{
     WriteTransaction,
 };
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind::{InvalidData, UnexpectedEof};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tracing::warn;
@@ -88,10 +89,7 @@ impl RedbStore {
 
     fn failed(&self, error: impl Into<redb::Error>) -> Error {
         let error = error.into();
-        let kind = match &error {
-            redb::Error::Corrupted(_) => ErrorKind::Damaged,
-            _ => ErrorKind::Unavailable,
-        };
+        let kind = if damage_in(&error).is_some() { ErrorKind::Damaged } else { ErrorKind::Unavailable };
         Error::caused(kind, format!("metadata store {}", self.path.display()), error)
     }
 
@@ -127,14 +125,24 @@ fn damaged(path: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Damaged, message)
 }
 
-fn could_not_open(path: &Path, error: redb::Error) -> Error {
+/// What is damaged, if that is what the error says: a bad pointer leads to a page behind the end of the file, too.
+fn damage_in(error: &redb::Error) -> Option<String> {
     match error {
-        redb::Error::Corrupted(why) => damaged(path, &why),
-        other => Error::caused(
-            ErrorKind::Unavailable,
-            format!("could not open the metadata store {}", path.display()),
-            other,
-        ),
+        redb::Error::Corrupted(why) => Some(why.clone()),
+        redb::Error::Io(error) if matches!(error.kind(), UnexpectedEof | InvalidData) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn could_not_open(path: &Path, error: redb::Error) -> Error {
+    match damage_in(&error) {
+        Some(why) => damaged(path, &why),
+        None => {
+            let message = format!("could not open the metadata store {}", path.display());
+            Error::caused(ErrorKind::Unavailable, message, error)
+        }
     }
 }
 
@@ -292,6 +300,7 @@ mod tests {
                 Err(error) => {
                     told += 1;
                     assert!(error.to_string().contains(FILE_NAME), "byte {at}: {error}");
+                    assert_eq!(error.kind(), ErrorKind::Damaged, "byte {at}: {error}");
                 }
             }
         }
