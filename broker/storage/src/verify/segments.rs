@@ -195,7 +195,9 @@ impl Log<'_> {
         if known.is_none() && (!follows || walk.ended) {
             let window =
                 bytes.slice(SegmentHeader::BYTES.min(bytes.len())..bytes.len().min(LOOK_BEHIND_BYTES));
-            return self.behind_the_end((id, size), &window, own, walk);
+            if !self.behind_the_end((id, size), &window, own, walk) {
+                return;
+            }
         }
         let begin = SegmentHeader::BYTES as u64;
         let end = known.map_or(begin, |entry| entry.end.min(size));

@@ -24,21 +24,21 @@ impl Log<'_> {
     }
 
     /// A segment that does not follow the log: if something in it was written when what lies before it was durable, the end before it
-    /// is damage, and not an end.
+    /// is damage, and not an end. Returns whether it follows once that is mended.
     pub(super) fn behind_the_end(
         &self,
         (id, capacity): (SegmentId, u64),
         window: &Bytes,
         own: Option<SegmentHeader>,
         walk: &mut Walk<'_>,
-    ) {
+    ) -> bool {
         if walk.ended || self.durable != Durable::EachGroup {
-            return;
+            return false;
         }
         let expected = self.expected(walk);
         let holds_run = self.held().any(|run| run.segment.id == id);
         if !holds_run && later_frame(window, self.id.get(), expected).is_none() {
-            return;
+            return false;
         }
         walk.ended = true;
         let why = "the log ends here, but the next segment goes on behind records that are missing";
@@ -59,6 +59,7 @@ impl Log<'_> {
                 } else if to <= end.capacity {
                     let why = FrameError::Malformed(why);
                     walk.bridge(end.id, (end.at, to), (expected, header.base), &why);
+                    walk.ended = false;
                 } else {
                     walk.found(&end.id.file(), end.at, why.to_owned(), Wrong::damage(None));
                 }
@@ -77,13 +78,16 @@ impl Log<'_> {
                 walk.found(&id.file(), 0, what, Wrong::damage(None));
             }
         }
+        !walk.ended
     }
 
     /// A segment that is not there, and that the next start makes from what the journal holds of it.
     pub(super) fn verify_unmade(&self, segment: SegmentHeader, walk: &mut Walk<'_>) {
         let SegmentHeader { id, base, capacity } = segment;
-        if !base.follows(self.expected(walk)) {
-            return self.behind_the_end((id, capacity), &Bytes::new(), Some(segment), walk);
+        if !base.follows(self.expected(walk))
+            && !self.behind_the_end((id, capacity), &Bytes::new(), Some(segment), walk)
+        {
+            return;
         }
         if walk.ended {
             return;
@@ -131,9 +135,30 @@ impl Log<'_> {
         }
     }
 
-    /// What was written since the checkpoint: it ends where there is no next frame, neither here nor in the journal.
+    /// What was written since the checkpoint: it ends where there is no next frame, neither here nor in the journal, nor anything
+    /// behind that proves one.
     pub(super) fn walk_open(&self, id: SegmentId, bytes: &Bytes, from: u64, walk: &mut Walk<'_>) {
         let mut at = usize::try_from(from).unwrap_or(bytes.len());
+        loop {
+            at = self.take_frames(id, bytes, at, walk);
+            walk.end = Some(End { id, at: at as u64, capacity: bytes.len() as u64, unmade: None });
+            if self.durable != Durable::EachGroup {
+                return; // what lies behind proves nothing
+            }
+            let Some((to, next, why)) = self.goes_on(id, bytes, at, walk) else { return };
+            let first = walk.next.unwrap_or(SequenceIndex::ZERO);
+            walk.bridge(id, (at as u64, to as u64), (first, next), &FrameError::Malformed(why));
+            // what lies behind can be told as if that were mended, if it can be
+            walk.ended |= first >= next;
+            if walk.ended {
+                return;
+            }
+            at = to;
+        }
+    }
+
+    /// Takes the frames that follow; tells where they end.
+    fn take_frames(&self, id: SegmentId, bytes: &Bytes, mut at: usize, walk: &mut Walk<'_>) -> usize {
         while at < bytes.len() && !walk.ended {
             let taken = usize::try_from(self.take_runs(id, at as u64, walk)).unwrap_or(bytes.len());
             if taken > at {
@@ -148,10 +173,17 @@ impl Log<'_> {
                 _ => break,
             }
         }
-        walk.end = Some(End { id, at: at as u64, capacity: bytes.len() as u64, unmade: None });
-        if self.durable != Durable::EachGroup {
-            return; // what lies behind proves nothing
-        }
+        at
+    }
+
+    /// Where the log goes on behind a place that is not its next frame, with which index, and what proves it.
+    fn goes_on(
+        &self,
+        id: SegmentId,
+        bytes: &Bytes,
+        at: usize,
+        walk: &Walk<'_>,
+    ) -> Option<(usize, SequenceIndex, &'static str)> {
         let expected = walk.next.unwrap_or(SequenceIndex::ZERO);
         let behind = |run: &&ReplayRun| run.segment.id == id && run.offset > at as u64;
         let run = self.held().filter(behind).min_by_key(|run| run.offset);
@@ -159,21 +191,17 @@ impl Log<'_> {
         // between here and there, large frames may lie that the journal does not have
         let end =
             run.as_ref().map_or(bytes.len(), |(offset, _)| *offset).min(at.saturating_add(LOOK_BEHIND_BYTES));
-        let later = (!walk.ended)
-            .then(|| later_frame(&bytes.slice(at..end.max(at).min(bytes.len())), self.id.get(), expected))
-            .flatten();
-        let (to, next, why) = match (later, run) {
+        let window = bytes.slice(at.min(bytes.len())..end.max(at).min(bytes.len()));
+        match (later_frame(&window, self.id.get(), expected).filter(|_| !walk.ended), run) {
             (Some((found, header)), _) => {
-                (at + found, header.first, "the frame there is not intact, but one behind it is")
+                Some((at + found, header.first, "the frame there is not intact, but one behind it is"))
             }
             (None, Some((offset, run))) => {
                 let next = FrameHeader::decode(&run.bytes).map_or(expected, |header| header.first);
-                (offset, next, "frames that the journal holds lie behind it")
+                Some((offset, next, "frames that the journal holds lie behind it"))
             }
-            (None, None) => return,
-        };
-        walk.bridge(id, (at as u64, to as u64), (expected, next), &FrameError::Malformed(why));
-        walk.ended = true;
+            (None, None) => None,
+        }
     }
 }
 
