@@ -16,7 +16,7 @@ use crate::bytes_le::{Fields, put_u32, put_u64, u32_at, u64_at};
 use crate::disk::ALIGNMENT;
 use crate::segment::{SegmentHeader, SegmentId};
 use bytes::Bytes;
-use tidemill_types::{Frame, SequenceIndex};
+use tidemill_types::{Epoch, Frame, FrameHeader, SequenceIndex};
 
 const FILE_MAGIC: &[u8; 8] = b"TMJRNL01";
 const GROUP_MAGIC: u32 = u32::from_le_bytes(*b"TMGR");
@@ -109,6 +109,19 @@ pub(crate) struct ReplayGroup {
     pub runs: Vec<ReplayRun>,
     /// What it takes in the file.
     pub file_bytes: usize,
+}
+
+impl ReplayGroup {
+    /// Whether it was written before this epoch. One that only announces frames does not tell.
+    pub(crate) fn is_before(&self, epoch: Epoch) -> bool {
+        self.epoch().is_some_and(|own| own < epoch)
+    }
+
+    /// The epoch in which it was written; none if it only announces frames.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        let frames = self.runs.iter().filter_map(|run| FrameHeader::decode(&run.bytes).ok());
+        frames.map(|header| header.first.epoch()).max()
+    }
 }
 
 /// Reads the group at the start of `bytes`; `None` unless all of it is intact and of this generation.

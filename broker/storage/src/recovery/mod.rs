@@ -74,8 +74,11 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     let from = checkpoint.as_ref().map_or(NO_JOURNAL, |checkpoint| checkpoint.next_group);
     let mut touched = BTreeSet::new();
     let (next_group, journal) = replay(&**work.disk, from, |group| {
-        if checkpoint.is_none() {
+        let Some(checkpoint) = &checkpoint else {
             return Err(no_checkpoint(work, "the journal holds records"));
+        };
+        if group.is_before(checkpoint.epoch) {
+            return Ok(()); // cut by a start since: the file that comes in its place is missing
         }
         for run in group.runs {
             if let Some(log) = logs.get_mut(&run.segment.id.log) {

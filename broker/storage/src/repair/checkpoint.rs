@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use tidemill_types::{Epoch, FrameHeader, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
+use tidemill_types::{Epoch, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
 
 type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
 
@@ -32,9 +32,13 @@ pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<C
     }
     let Survey { mut groups, next_group, durable } = journal::survey(disk)?;
     let mut logs = entries(disk, &files)?;
-    let newest = logs.values().map(|log| log.durable.epoch()).chain(groups.iter().filter_map(epoch_of)).max();
+    let newest = logs
+        .values()
+        .map(|log| log.durable.epoch())
+        .chain(groups.iter().filter_map(ReplayGroup::epoch))
+        .max();
     // a start makes all safe that was before it: what an older group holds may have been cut, and other frames be in its place
-    let needed = groups.iter().position(|group| epoch_of(group) >= newest).unwrap_or(groups.len());
+    let needed = groups.iter().position(|group| group.epoch() >= newest).unwrap_or(groups.len());
     groups.drain(..needed);
     let runs = || groups.iter().flat_map(|group| &group.runs);
     put_back(disk, runs(), &files, keep)?;
@@ -47,18 +51,13 @@ pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<C
         logs.entry(log).or_insert_with(|| LogEntry { next_segment: number, ..empty(log) });
     }
     let next_group = groups.first().map_or(next_group, |group| group.number);
+    let epoch = newest.unwrap_or(epoch);
     Ok(Checkpoint { next_group, epoch, durable, logs: logs.into_values().collect() })
 }
 
 /// What the segments say.
 fn entries(disk: &dyn Disk, files: &Files) -> Result<BTreeMap<LogId, LogEntry>> {
     files.iter().map(|(log, numbers)| Ok((*log, log_entry(disk, *log, numbers)?))).collect()
-}
-
-/// The epoch in which a group was written; none if it only announces frames.
-fn epoch_of(group: &ReplayGroup) -> Option<Epoch> {
-    let frames = group.runs.iter().filter_map(|run| FrameHeader::decode(&run.bytes).ok());
-    frames.map(|header| header.first.epoch()).max()
 }
 
 /// Frames of the journal to their places in the segments that are there; the others are made by the next start.

@@ -194,8 +194,10 @@ fn read_journal(
     let mut runs: BTreeMap<LogId, Vec<ReplayRun>> = BTreeMap::new();
     let Some(checkpoint) = checkpoint else { return Ok(runs) };
     let replayed = replay(disk, checkpoint.next_group, |group| {
-        for run in group.runs {
-            runs.entry(run.segment.id.log).or_default().push(run);
+        if !group.is_before(checkpoint.epoch) {
+            for run in group.runs {
+                runs.entry(run.segment.id.log).or_default().push(run);
+            }
         }
         Ok(())
     });
