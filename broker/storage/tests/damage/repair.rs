@@ -343,3 +343,26 @@ fn a_missing_checkpoint_costs_no_more_when_a_journal_file_is_cut_behind_its_grou
     }
     assert!(cuts > 0);
 }
+
+/// Where groups are not durable one by one, a power loss may leave some behind frames that are gone. A start cuts the log there, and
+/// it goes on with other frames; a checkpoint that is made anew afterwards must not put the old ones over them.
+#[test]
+fn a_checkpoint_is_made_anew_without_what_a_start_has_cut() {
+    let mut cuts = 0;
+    for seed in 0..200 {
+        let disk = FaultDisk::new(seed);
+        let storage = open_with(Arc::new(disk.clone()), 1, Durability::Os);
+        fill_sizes(&storage, 7, &[40, 6000, 40, 300, 300]);
+        let disk = disk.crash();
+        let storage = open_with(Arc::new(disk.clone()), 2, Durability::Os);
+        let before: usize = read_logs(&storage).iter().map(Vec::len).sum();
+        cuts += usize::from(before < 5 * LOGS.len());
+        fill_sizes(&storage, 8, &[6000, 6000]); // these take their way past the journal
+        let there = read_logs(&storage);
+        let disk = disk.process_crash();
+        disk.flip_bit("checkpoint", 20, 1).unwrap();
+        assert!(repaired_in(&disk, 2).left.is_empty(), "seed {seed}");
+        assert!(all(&disk, 3) == there, "seed {seed}: other records than before");
+    }
+    assert!(cuts > 20, "only {cuts} of 200 power losses took anything");
+}
