@@ -161,9 +161,13 @@ async fn readers_that_do_not_read_and_a_flood_of_connections_hold_bounded_memory
     let broker = Arc::new(Broker::start(&home.path().join("data"), &["--durability", "os"]).await?);
     let loading = Loading::start(&broker).await?;
     loading.progress(5000, Duration::from_secs(60)).await?;
-    // they ask for pages, and take none
+    // they ask for pages of the largest size, and take none
     let mut kinesis = broker.kinesis();
-    let iterator = kinesis.iterator(STREAM, "shardId-000000000000", "TRIM_HORIZON", &Value::Null).await?;
+    kinesis.create_stream("pages", 1).await?;
+    for _ in 0..3 {
+        kinesis.call("PutRecords", records("pages", 8, 600_000).as_bytes()).await?;
+    }
+    let iterator = kinesis.iterator("pages", "shardId-000000000000", "TRIM_HORIZON", &Value::Null).await?;
     let ask = json!({ "ShardIterator": iterator }).to_string();
     let (mut silent, mut most) = (Vec::new(), 0);
     for _ in 0..600 {
