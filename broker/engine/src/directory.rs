@@ -10,6 +10,7 @@ use crate::backup::Row;
 use crate::catalog::row as catalog_row;
 use crate::catalog::state::CatalogState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::redb::FILE_NAME;
 use crate::store::row::{RowReader, RowWriter};
 use crate::store::{Batch, Expect, Store, Verdict};
 use tidemill_types::Epoch;
@@ -33,11 +34,32 @@ pub(crate) struct Directory {
     pub(crate) catalog: CatalogState,
 }
 
-/// Checks the format, bumps the epoch and reads the catalog. The directory must be locked. Blocks.
-pub(crate) fn open(store: &mut dyn Store) -> Result<Directory> {
+/// Checks the format, bumps the epoch and reads the catalog. `used` is the last epoch that the records are known to have used. The
+/// directory must be locked. Blocks.
+pub(crate) fn open(store: &mut dyn Store, used: Option<Epoch>) -> Result<Directory> {
+    check_age(store, used)?;
     check_format(store)?;
     let catalog = catalog_row::load(store)?;
     Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, lineage: lineage(store)?, catalog })
+}
+
+/// Refuses a store that is not the one that belongs to the records. This comes before anything is counted up: a broker that is started
+/// again and again must not get past it.
+pub(crate) fn check_age(store: &dyn Store, used: Option<Epoch>) -> Result<()> {
+    check_counted(store.get(EPOCH_KEY)?.map_or(Ok(0), |found| epoch_of(&found))?, used)
+}
+
+/// The same for how many starts it has counted: 0 for one that is not there.
+pub(crate) fn check_counted(counted: u32, used: Option<Epoch>) -> Result<()> {
+    let Some(used) = used.map(Epoch::get).filter(|used| counted < *used) else { return Ok(()) };
+    let what = match counted {
+        0 => "is missing or new, but there are records".to_owned(),
+        _ => format!("is older than the records: it has counted {counted} starts, and they at least {used}"),
+    };
+    let message = format!(
+        "{FILE_NAME} {what}; put the one back that belongs to them, or restore a backup to another directory (tidemill restore)"
+    );
+    Err(Error::new(ErrorKind::Damaged, message))
 }
 
 /// The catalog of a directory as it is; nothing is counted up.
@@ -175,24 +197,40 @@ mod tests {
     #[test]
     fn each_opening_has_a_higher_epoch_and_the_same_secret() {
         let mut store = MemoryStore::default();
-        let first = open(&mut store).unwrap();
-        let second = open(&mut store).unwrap();
+        let first = open(&mut store, None).unwrap();
+        let second = open(&mut store, None).unwrap();
         assert_eq!((first.epoch.get(), second.epoch.get()), (1, 2));
         assert_eq!(first.secret, second.secret);
         assert_ne!(first.secret, [0; 32]);
-        let other = open(&mut MemoryStore::default()).unwrap();
+        let other = open(&mut MemoryStore::default(), None).unwrap();
         assert_ne!(first.secret, other.secret);
+    }
+
+    #[test]
+    fn a_store_that_does_not_belong_to_the_records_is_refused_however_often_it_is_tried() {
+        let used = |epoch: u32| Some(Epoch::new(epoch).unwrap());
+        let mut store = MemoryStore::default();
+        for _ in 0..3 {
+            let error = open(&mut store, used(1)).err().expect("a new store");
+            assert!(error.to_string().contains("missing"), "{error}");
+            assert_eq!(store.scan(b"").unwrap(), [], "nothing is counted");
+        }
+        open(&mut store, None).unwrap();
+        for _ in 0..3 {
+            assert_eq!(open(&mut store, used(2)).err().expect("an old store").kind(), ErrorKind::Damaged);
+        }
+        assert_eq!(open(&mut store, used(1)).unwrap().epoch.get(), 2);
     }
 
     #[test]
     fn a_directory_of_another_format_is_refused_and_left_as_it_is() {
         for (format, told) in [(FORMAT + 1, "use a later version"), (1, "begin with a new directory")] {
             let mut store = MemoryStore::default();
-            open(&mut store).unwrap();
+            open(&mut store, None).unwrap();
             let other = RowWriter::new(VERSION).u32(format).finish();
             store.commit(&[Batch::put(FORMAT_KEY, other)]).unwrap();
             let epoch = store.get(EPOCH_KEY).unwrap();
-            let error = open(&mut store).err().expect("another format");
+            let error = open(&mut store, None).err().expect("another format");
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains(told), "{error}");
             assert_eq!(store.get(EPOCH_KEY).unwrap(), epoch);

@@ -68,7 +68,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Ver
     let cannot = |e| Error::caused(ErrorKind::Unavailable, "cannot verify", e);
     let disk = ReadOnlyDisk::open(data_dir).map_err(cannot)?;
     disk.lock().map_err(cannot)?;
-    let (catalog, metadata) = match read_catalog(data_dir) {
+    let (catalog, metadata) = match read_catalog(data_dir, &disk) {
         Ok(catalog) => (catalog, None),
         Err(error) if error.kind() == ErrorKind::Invalid => return Err(error),
         Err(error) => (CatalogState::default(), Some((FILE_NAME, error.to_string()))),
@@ -79,8 +79,10 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Ver
     Ok(Verification { records, metadata, streams: catalog.streams().count(), owners })
 }
 
-fn read_catalog(data_dir: &Path) -> Result<CatalogState> {
+fn read_catalog(data_dir: &Path, disk: &dyn Disk) -> Result<CatalogState> {
     let store = RedbStore::verified(data_dir)?;
+    let used = tidemill_storage::used_epoch(disk).map_err(|e| Error::from_storage("cannot verify", e))?;
+    directory::check_age(&store, used)?;
     let catalog = directory::read(&store)?;
     let live = catalog.shard_keys().collect();
     ending::load(&store, &live, MonotonicMs::new(0))?;

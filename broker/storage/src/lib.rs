@@ -36,6 +36,7 @@ mod write_back;
 pub mod disk;
 
 pub use error::{Error, ErrorKind, Result};
+pub use recovery::used_epoch;
 pub use settings::{Durability, Settings};
 pub use shard_log::{Chunk, ShardLog};
 pub use storage::Storage;

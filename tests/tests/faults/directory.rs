@@ -51,11 +51,23 @@ async fn refused_then_whole(
     spoil: impl Fn(&Path) -> Result<String>,
     put_right: impl Fn(&Path) -> Result<()>,
 ) -> Result<()> {
-    let home = TempDir::new()?;
-    let (data, load) = filled(&home, 1500).await?;
+    spoiled_then_whole(&TempDir::new()?, what, spoil, put_right).await
+}
+
+/// The same in this folder, where a directory may be already.
+async fn spoiled_then_whole(
+    home: &TempDir,
+    what: &str,
+    spoil: impl Fn(&Path) -> Result<String>,
+    put_right: impl Fn(&Path) -> Result<()>,
+) -> Result<()> {
+    let (data, load) = filled(home, 1500).await?;
     let name = spoil(&data)?;
-    let finished = refused(&data).await?;
-    ensure!(finished.stderr.contains(&name), "{what}: it does not name {name}: {}", finished.stderr);
+    // who keeps it running starts it again and again
+    for _ in 0..3 {
+        let finished = refused(&data).await?;
+        ensure!(finished.stderr.contains(&name), "{what}: it does not name {name}: {}", finished.stderr);
+    }
     put_right(&data)?;
     let broker = Broker::start(&data, &[]).await?;
     load.check(&broker, what).await?;
@@ -69,7 +81,7 @@ fn aside(data: &Path) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_file_is_told_by_name_and_put_back_it_is_whole_again() -> Result<()> {
-    for wanted in ["checkpoint", ".segment"] {
+    for wanted in ["checkpoint", ".segment", "metadata.redb"] {
         let pick = |data: &Path| {
             let all = files(data, |name| name.ends_with(wanted))?;
             all.first().cloned().with_context(|| format!("a file {wanted}"))
@@ -102,6 +114,26 @@ async fn a_checkpoint_of_a_later_version_is_refused_and_left_as_it_is() -> Resul
     };
     let put_right = |data: &Path| Ok(std::fs::rename(aside(data), data.join("checkpoint"))?);
     refused_then_whole("checkpoint of a later version", spoil, put_right).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_metadata_store_that_is_older_than_the_records_is_refused_and_removes_nothing() -> Result<()> {
+    let spoil = |data: &Path| {
+        let (file, old) = (data.join("metadata.redb"), data.with_extension("old"));
+        std::fs::rename(&file, aside(data))?;
+        std::fs::copy(old, file)?;
+        let verified =
+            std::process::Command::new(tidemill_tests::tidemill()?).arg("verify").arg(data).output()?;
+        let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+        ensure!(verified.status.code() == Some(1) && told.contains("metadata.redb is older"), "{told}");
+        Ok("metadata.redb is older".to_owned())
+    };
+    let put_right = |data: &Path| Ok(std::fs::rename(aside(data), data.join("metadata.redb"))?);
+    let home = TempDir::new()?;
+    let data = home.path().join("data");
+    Broker::start(&data, &[]).await?.terminate().await?;
+    std::fs::copy(data.join("metadata.redb"), data.with_extension("old"))?;
+    spoiled_then_whole(&home, "older metadata", spoil, put_right).await
 }
 
 /// CRC-32 as in zlib, bit by bit.

@@ -14,11 +14,11 @@ mod scan;
 pub(crate) use scan::{LOOK_BEHIND_BYTES, later_frame};
 
 use crate::LogId;
-use crate::checkpoint::{Checkpoint, LogEntry};
+use crate::checkpoint::{self, Checkpoint, LogEntry};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::epochs::EpochEnds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
+use crate::journal::{self, Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Producers;
 use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
@@ -53,6 +53,21 @@ struct Reviving {
     runs: Vec<ReplayRun>,
     /// No checkpoint knows it, frames were in flight at the checkpoint, or the journal announces frames.
     is_named: bool,
+}
+
+/// The last epoch in which the directory is known to have been opened; of one without an intact checkpoint the first, if it holds
+/// anything. None of a new one. A catalog that has counted fewer is not the one that belongs to it: to open it with that would
+/// remove the logs that it does not know.
+pub fn used_epoch(disk: &dyn Disk) -> Result<Option<Epoch>> {
+    if let Ok(Some(checkpoint)) = Checkpoint::read(disk) {
+        return Ok(Some(checkpoint.epoch));
+    }
+    let list = |folder: &str| {
+        disk.list(folder).map_err(|e| Error::io(format!("cannot list {folder} of {}", disk.path()), e))
+    };
+    let holds = |(name, _): &(String, u64)| name == checkpoint::NAME || name.starts_with(journal::PREFIX);
+    let is_new = !list("")?.iter().any(holds) && list(FOLDER)?.is_empty();
+    Ok((!is_new).then(|| Epoch::new(1).expect("the first epoch")))
 }
 
 /// Recovers the logs `live`; files of others are removed.

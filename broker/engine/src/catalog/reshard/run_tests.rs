@@ -64,7 +64,7 @@ fn leave_intent(dir: &Path, sealed: &[LogId]) {
     let changes = plan::intend(&state, &key(), reshard, 100).unwrap();
     assert_eq!(store.commit(&[row::batch(&state, &changes, stored)]).unwrap(), [Verdict::Done]);
     changes.into_iter().for_each(|change| state.apply(change));
-    let epoch = directory::open(&mut store).unwrap().epoch;
+    let epoch = directory::open(&mut store, None).unwrap().epoch;
     let live: Vec<LogId> = state.logs().collect();
     let disk = Arc::new(RealDisk::new(dir).unwrap());
     let storage = Storage::open(disk, clock(), Settings::default().storage, &live, epoch).unwrap();
