@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::redb::FILE_NAME;
 use crate::store::row::{RowReader, RowWriter};
 use crate::store::{Batch, Expect, Store, Verdict};
+use tidemill_storage::Used;
 use tidemill_types::Epoch;
 
 const FORMAT_KEY: &[u8] = b"meta/format";
@@ -34,32 +35,45 @@ pub(crate) struct Directory {
     pub(crate) catalog: CatalogState,
 }
 
-/// Checks the format, bumps the epoch and reads the catalog. `used` is the last epoch that the records are known to have used. The
-/// directory must be locked. Blocks.
-pub(crate) fn open(store: &mut dyn Store, used: Option<Epoch>) -> Result<Directory> {
-    check_age(store, used)?;
+/// Checks that the store belongs to the records, of which `used` tells, and the format; then bumps the epoch and reads the catalog. What
+/// is refused is refused before anything is counted up: a broker that is started again and again must not get past it. The directory
+/// must be locked. Blocks.
+pub(crate) fn open(store: &mut dyn Store, used: Option<Used>) -> Result<Directory> {
+    check_counted(counted(store)?, used)?;
     check_format(store)?;
     let catalog = catalog_row::load(store)?;
+    check_logs(&catalog, used)?;
     Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, lineage: lineage(store)?, catalog })
 }
 
-/// Refuses a store that is not the one that belongs to the records. This comes before anything is counted up: a broker that is started
-/// again and again must not get past it.
-pub(crate) fn check_age(store: &dyn Store, used: Option<Epoch>) -> Result<()> {
-    check_counted(store.get(EPOCH_KEY)?.map_or(Ok(0), |found| epoch_of(&found))?, used)
+/// How many starts the store has counted.
+pub(crate) fn counted(store: &dyn Store) -> Result<u32> {
+    store.get(EPOCH_KEY)?.map_or(Ok(0), |found| epoch_of(&found))
 }
 
-/// The same for how many starts it has counted: 0 for one that is not there.
-pub(crate) fn check_counted(counted: u32, used: Option<Epoch>) -> Result<()> {
-    let Some(used) = used.map(Epoch::get).filter(|used| counted < *used) else { return Ok(()) };
-    let what = match counted {
+/// Refuses a store that has counted fewer starts than the records have seen: 0 for one that is not there.
+pub(crate) fn check_counted(counted: u32, used: Option<Used>) -> Result<()> {
+    let Some(seen) = used.map(|used| used.epoch.get()).filter(|seen| counted < *seen) else { return Ok(()) };
+    Err(foreign(&match counted {
         0 => "is missing or new, but there are records".to_owned(),
-        _ => format!("is older than the records: it has counted {counted} starts, and they at least {used}"),
-    };
+        _ => format!("is older than the records: it has counted {counted} starts, and they at least {seen}"),
+    }))
+}
+
+/// Refuses a catalog that has not given out a log that there is: it would be removed as one that was deleted.
+pub(crate) fn check_logs(catalog: &CatalogState, used: Option<Used>) -> Result<()> {
+    let next = catalog.counters().next_log;
+    match used.map(|used| used.log.get()).filter(|log| *log >= next) {
+        None => Ok(()),
+        Some(log) => Err(foreign(&format!("is older than the records: it does not know of log {log}"))),
+    }
+}
+
+fn foreign(what: &str) -> Error {
     let message = format!(
         "{FILE_NAME} {what}; put the one back that belongs to them, or restore a backup to another directory (tidemill restore)"
     );
-    Err(Error::new(ErrorKind::Damaged, message))
+    Error::new(ErrorKind::Damaged, message)
 }
 
 /// The catalog of a directory as it is; nothing is counted up.
@@ -193,6 +207,7 @@ pub(crate) fn restored(rows: Vec<Row>, epochs: u32) -> Result<Vec<Row>> {
 mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
+    use tidemill_storage::LogId;
 
     #[test]
     fn each_opening_has_a_higher_epoch_and_the_same_secret() {
@@ -208,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_store_that_does_not_belong_to_the_records_is_refused_however_often_it_is_tried() {
-        let used = |epoch: u32| Some(Epoch::new(epoch).unwrap());
+        let used = |epoch: u32| Some(Used { epoch: Epoch::new(epoch).unwrap(), log: LogId::new(0) });
         let mut store = MemoryStore::default();
         for _ in 0..3 {
             let error = open(&mut store, used(1)).err().expect("a new store");
@@ -218,6 +233,11 @@ mod tests {
         open(&mut store, None).unwrap();
         for _ in 0..3 {
             assert_eq!(open(&mut store, used(2)).err().expect("an old store").kind(), ErrorKind::Damaged);
+        }
+        let later = Some(Used { log: LogId::new(1), ..used(1).unwrap() });
+        for _ in 0..3 {
+            let error = open(&mut store, later).err().expect("a log that it does not know");
+            assert!(error.to_string().contains("log 1"), "{error}");
         }
         assert_eq!(open(&mut store, used(1)).unwrap().epoch.get(), 2);
     }

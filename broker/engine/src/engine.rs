@@ -24,8 +24,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_storage::disk::{Disk, real::RealDisk};
-use tidemill_storage::{Health, Storage};
-use tidemill_types::{AccountId, Clock, ConsumerName, Epoch, HashKey, ShardId, StreamKey, StreamName};
+use tidemill_storage::{Health, Storage, Used};
+use tidemill_types::{AccountId, Clock, ConsumerName, HashKey, ShardId, StreamKey, StreamName};
 use tracing::info;
 
 /// How long closing waits for what is queued to become durable.
@@ -330,20 +330,20 @@ fn open_directory(dir: &Path) -> Result<Ground> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir).map_err(unusable)?);
     disk.lock().map_err(unusable)?;
     if !dir.join(FILE_NAME).exists() {
-        directory::check_counted(0, used_epoch(&*disk)?)?; // before it is made
+        directory::check_counted(0, used(&*disk)?)?; // before it is made
     }
     Ok(Ground { disk, store: Box::new(RedbStore::open(dir)?) })
 }
 
-fn used_epoch(disk: &dyn Disk) -> Result<Option<Epoch>> {
+fn used(disk: &dyn Disk) -> Result<Option<Used>> {
     let cannot = |e| Error::from_storage(&format!("could not open {}", disk.path()), e);
-    tidemill_storage::used_epoch(disk).map_err(cannot)
+    tidemill_storage::used(disk).map_err(cannot)
 }
 
 /// Everything else of opening that blocks.
 fn recover(ground: Ground, shared: &Shared) -> Result<Opened> {
     let Ground { disk, mut store } = ground;
-    let directory = directory::open(&mut *store, used_epoch(&*disk)?)?;
+    let directory = directory::open(&mut *store, used(&*disk)?)?;
     let live: Vec<_> = directory.catalog.logs().collect();
     let (shown, clock, settings) = (disk.path(), Arc::clone(shared.clock()), shared.settings());
     let storage = Storage::open(disk, clock, settings.storage.clone(), &live, directory.epoch)

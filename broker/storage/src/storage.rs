@@ -20,6 +20,7 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, RwLock};
 use crate::write_back::WriteBack;
 use crate::{Health, LogId, Usage};
+use std::cell::RefCell;
 use std::sync::Arc;
 use tidemill_types::{Clock, Epoch};
 
@@ -49,7 +50,14 @@ impl Storage {
             .map_err(|e| Error::io(format!("cannot use {}", disk.path()), e).with_kind(ErrorKind::Refused))?;
         let pool = Pool::new(disk.clone(), settings.segment_bytes_max, settings.pool_segments_max);
         let open_segments = OpenSegments::new(disk.clone(), settings.open_segments_max);
-        let work = Recovery { disk: &disk, pool: &pool, open: &open_segments, epoch, now: clock.monotonic() };
+        let work = Recovery {
+            disk: &disk,
+            pool: &pool,
+            open: &open_segments,
+            epoch,
+            now: clock.monotonic(),
+            leaving: RefCell::default(),
+        };
         let recovered = recover(&work, live)?;
         let durable = match settings.durability {
             Durability::Device => Durable::EachGroup,

@@ -4,7 +4,7 @@ use super::format::{
     Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, ReplayGroup, decode_group, encode_group_heads,
 };
 use super::name_of;
-use super::replay::{FIRST_GROUP, Listed, Readable, find, groups};
+use super::replay::{FIRST_GROUP, Listed, NO_JOURNAL, Readable, find, groups};
 use crate::LogId;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{ALIGNMENT, Disk, Sync, WriteMode};
@@ -23,22 +23,25 @@ const MISSING_BYTES_MAX: usize = 64 << 20;
 
 /// What a journal says of itself.
 pub(crate) struct Survey {
-    /// The oldest groups from which on all are there, bad ones excepted.
+    /// All intact groups, in order; where groups were not durable one by one, of each file those before the first bad one.
     pub(crate) groups: Vec<ReplayGroup>,
-    /// The number behind the last one.
+    /// From this one on none is missing, but for bad ones.
+    pub(crate) whole: usize,
+    /// The number behind the last one; [`NO_JOURNAL`] where no file is.
     pub(crate) next_group: u64,
     pub(crate) durable: Durable,
 }
 
-/// Looks at all groups, whatever is between them; where groups were not durable one by one, up to the first bad one.
+/// Looks at all groups, whatever is between them.
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
-    let Listed { mut readable, misshapen, .. } = find(disk)?;
+    let Listed { found, mut readable, misshapen, .. } = find(disk)?;
     readable.extend(misshapen); // what there is of them counts
     readable.sort_by_key(|file| file.header.generation);
-    let mut survey = Survey { groups: Vec::new(), next_group: FIRST_GROUP, durable: Durable::EachGroup };
+    let next_group = if found.files.is_empty() && readable.is_empty() { NO_JOURNAL } else { FIRST_GROUP };
+    let mut survey = Survey { groups: Vec::new(), whole: 0, next_group, durable: Durable::EachGroup };
     for file in &readable {
         if file.header.first_group != survey.next_group {
-            survey.groups.clear(); // what lies before a gap was freed long ago
+            survey.whole = survey.groups.len();
         }
         survey.durable = file.header.durable;
         survey.next_group = file.header.first_group;

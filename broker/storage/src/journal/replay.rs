@@ -6,6 +6,7 @@
 use super::format::{Durable, FileHeader, ReplayGroup, decode_group};
 use super::{PREFIX, SUFFIX};
 use crate::bytes_le::u64_at;
+use crate::checkpoint;
 use crate::disk::{ALIGNMENT, Disk, DiskFile, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -57,6 +58,10 @@ pub(crate) fn replay(
     if found.files.is_empty() && from != NO_JOURNAL {
         let message = format!("the journal is missing from {}: no file of it is there", disk.path());
         return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    if from == NO_JOURNAL && readable.iter().any(|file| groups(&file.bytes).next().is_some()) {
+        let what = "the checkpoint is missing or that of a backup, but the journal holds records; run `tidemill repair`";
+        return Err(Error::new(ErrorKind::Damaged, what).at(checkpoint::NAME, 0));
     }
     readable.sort_by_key(|file| file.header.generation);
     let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);

@@ -14,15 +14,16 @@ mod scan;
 pub(crate) use scan::{LOOK_BEHIND_BYTES, later_frame};
 
 use crate::LogId;
-use crate::checkpoint::{self, Checkpoint, LogEntry};
+use crate::checkpoint::{Checkpoint, LogEntry};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::epochs::EpochEnds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{self, Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
+use crate::journal::{Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Producers;
 use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
 use crate::watermarks::Marks;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tidemill_types::{Epoch, MonotonicMs, SequenceIndex};
@@ -41,6 +42,8 @@ pub(crate) struct Recovery<'a> {
     pub open: &'a OpenSegments,
     pub epoch: Epoch,
     pub now: MonotonicMs,
+    /// Segments that go once nothing refuses the directory any more.
+    pub leaving: RefCell<Vec<SegmentId>>,
 }
 
 /// One log on its way back.
@@ -55,19 +58,39 @@ struct Reviving {
     is_named: bool,
 }
 
-/// The last epoch in which the directory is known to have been opened; of one without an intact checkpoint the first, if it holds
-/// anything. None of a new one. A catalog that has counted fewer is not the one that belongs to it: to open it with that would
-/// remove the logs that it does not know.
-pub fn used_epoch(disk: &dyn Disk) -> Result<Option<Epoch>> {
-    if let Ok(Some(checkpoint)) = Checkpoint::read(disk) {
-        return Ok(Some(checkpoint.epoch));
-    }
-    let list = |folder: &str| {
-        disk.list(folder).map_err(|e| Error::io(format!("cannot list {folder} of {}", disk.path()), e))
+/// What a directory is known to have used: the catalog that belongs to it has counted at least as much. To open it with another
+/// would remove the logs that this one does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// The last epoch in which it was opened.
+    pub epoch: Epoch,
+    /// The highest log that has a file.
+    pub log: LogId,
+}
+
+/// What the directory has used; none of a new one.
+///
+/// Errors: [`ErrorKind::Damaged`] if the checkpoint is not intact, or is missing though there are segments; [`ErrorKind::Io`];
+/// [`ErrorKind::Refused`] for one of a later version.
+pub fn used(disk: &dyn Disk) -> Result<Option<Used>> {
+    let Some(checkpoint) = Checkpoint::read(disk)? else {
+        return match newest_log(disk)? {
+            None => Ok(None),
+            Some(_) => Err(no_checkpoint(disk, "there are segments")),
+        };
     };
-    let holds = |(name, _): &(String, u64)| name == checkpoint::NAME || name.starts_with(journal::PREFIX);
-    let is_new = !list("")?.iter().any(holds) && list(FOLDER)?.is_empty();
-    Ok((!is_new).then(|| Epoch::new(1).expect("the first epoch")))
+    let log = newest_log(disk)?.unwrap_or(LogId::new(0));
+    Ok(Some(Used { epoch: checkpoint.epoch, log }))
+}
+
+/// The highest log that has a segment.
+fn newest_log(disk: &dyn Disk) -> Result<Option<LogId>> {
+    let names = disk.list(FOLDER).map_err(|e| Error::io(format!("cannot list {FOLDER}"), e))?;
+    let logs = names.iter().filter_map(|(name, _)| match SegmentId::parse(name) {
+        Some((id, NameKind::Segment)) => Some(id.log),
+        _ => None,
+    });
+    Ok(logs.max())
 }
 
 /// Recovers the logs `live`; files of others are removed.
@@ -84,13 +107,13 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     let mut logs = revive(work, checkpoint.as_ref(), &mut files, live)?;
     remove_sidecars(work, &sidecars, &logs)?;
     for (id, numbers) in files {
-        remove_files(work, id, numbers.into_keys())?;
+        leave(work, id, numbers.into_keys());
     }
     let from = checkpoint.as_ref().map_or(NO_JOURNAL, |checkpoint| checkpoint.next_group);
     let mut touched = BTreeSet::new();
     let (next_group, journal) = replay(&**work.disk, from, |group| {
         let Some(checkpoint) = &checkpoint else {
-            return Err(no_checkpoint(work, "the journal holds records"));
+            return Err(no_checkpoint(&**work.disk, "the journal holds records"));
         };
         if group.is_before(checkpoint.epoch) {
             return Ok(()); // cut by a start since: the file that comes in its place is missing
@@ -110,7 +133,7 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
         if from == NO_JOURNAL {
             // a copy ends where its checkpoint says: what lies behind is of one that broke off
             let behind = log.files.split_off(&log.state.next_segment);
-            remove_files(work, log.id, behind.into_keys())?;
+            leave(work, log.id, behind.into_keys());
         } else if log.may_hold_more() {
             put_back(work, log, &mut touched)?;
             scan::forward(work, log, durable, &mut touched)?;
@@ -120,6 +143,7 @@ pub(crate) fn recover(work: &Recovery<'_>, live: &[LogId]) -> Result<Recovered> 
     // what was put back or found must be durable before anybody reads it; what was cut away again need not
     let is_kept = |id: SegmentId| logs.get(&id.log).is_some_and(|log| log.files.contains_key(&id.number));
     work.open.sync(&touched, is_kept)?;
+    remove_left(work)?;
     let logs = logs.into_iter().map(|(id, log)| (id, log.state)).collect();
     Ok(Recovered { logs, journal, next_group: next_group.max(FIRST_GROUP) })
 }
@@ -163,7 +187,7 @@ impl Reviving {
 }
 
 /// An epoch that is not above every one used before could give a number a second meaning.
-fn old_catalog(epoch: Epoch, used: Epoch) -> Error {
+pub(crate) fn old_catalog(epoch: Epoch, used: Epoch) -> Error {
     let (epoch, used) = (epoch.get(), used.get());
     let message = format!(
         "the catalog begins epoch {epoch} but the log has used epoch {used}; was an older catalog put back?"
@@ -171,14 +195,10 @@ fn old_catalog(epoch: Epoch, used: Epoch) -> Error {
     Error::new(ErrorKind::Refused, message)
 }
 
-fn no_checkpoint(work: &Recovery<'_>, what: &str) -> Error {
-    Error::new(
-        ErrorKind::Damaged,
-        format!(
-            "the file checkpoint is missing from {}, but {what}; put it back from a backup",
-            work.disk.path()
-        ),
-    )
+fn no_checkpoint(disk: &dyn Disk, what: &str) -> Error {
+    let message =
+        format!("the file checkpoint is missing from {}, but {what}; run `tidemill repair`", disk.path());
+    Error::new(ErrorKind::Damaged, message)
 }
 
 type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
@@ -228,7 +248,7 @@ fn revive(
     live: &[LogId],
 ) -> Result<BTreeMap<LogId, Reviving>> {
     if checkpoint.is_none() && !files.is_empty() {
-        return Err(no_checkpoint(work, "there are segments"));
+        return Err(no_checkpoint(&**work.disk, "there are segments"));
     }
     let known: HashMap<LogId, &LogEntry> =
         checkpoint.iter().flat_map(|checkpoint| &checkpoint.logs).map(|log| (log.id, log)).collect();
@@ -239,7 +259,7 @@ fn revive(
             Some(entry) => {
                 let first = entry.segments.first().map_or(entry.next_segment, |segment| segment.number);
                 let kept = numbers.split_off(&first);
-                remove_files(work, id, std::mem::replace(&mut numbers, kept).into_keys())?;
+                leave(work, id, std::mem::replace(&mut numbers, kept).into_keys());
                 known_state(id, entry, &numbers, work.now)?
             }
             None => LogState {
@@ -346,12 +366,20 @@ fn remove(work: &Recovery<'_>, name: &str) -> Result<()> {
     }
 }
 
-fn remove_files(work: &Recovery<'_>, log: LogId, numbers: impl Iterator<Item = u64>) -> Result<()> {
-    for number in numbers {
-        let id = SegmentId { log, number };
-        work.open.take(id);
+/// These segments of a log are to go.
+fn leave(work: &Recovery<'_>, log: LogId, numbers: impl Iterator<Item = u64>) {
+    work.leaving.borrow_mut().extend(numbers.map(|number| SegmentId { log, number }));
+}
+
+fn remove_left(work: &Recovery<'_>) -> Result<()> {
+    let leaving = work.leaving.take();
+    for id in &leaving {
+        work.open.take(*id);
         remove(work, &id.index_file())?;
         remove(work, &id.file())?;
     }
-    Ok(())
+    if leaving.is_empty() {
+        return Ok(());
+    }
+    work.disk.sync_dir(FOLDER).map_err(|e| Error::io(format!("cannot sync {FOLDER}"), e))
 }

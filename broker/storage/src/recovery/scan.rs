@@ -4,7 +4,7 @@
 //! or a lower index; a torn group is the newest of its log. An intact frame that was written when the bad one was durable
 //! already proves damage.
 
-use super::{Recovery, Reviving, remove_files};
+use super::{Recovery, Reviving, leave};
 use crate::disk::Sync;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, ReplayRun};
@@ -40,7 +40,8 @@ pub(super) fn forward(
         log.state.segments.pop_back();
     }
     let behind = log.files.split_off(&log.state.next_segment);
-    remove_files(work, log.id, behind.into_keys())
+    leave(work, log.id, behind.into_keys());
+    Ok(())
 }
 
 fn rest_of(work: &Recovery<'_>, id: SegmentId, from: u64, capacity: u64) -> Result<Bytes> {

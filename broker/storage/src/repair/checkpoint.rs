@@ -9,16 +9,16 @@ use super::{Keep, io};
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry};
 use crate::damage::{Frames, Lying};
-use crate::disk::{Disk, DiskFile, Sync, WriteMode};
+use crate::disk::{Disk, Sync, WriteMode};
 use crate::error::Result;
-use crate::journal::{self, ReplayGroup, ReplayRun, Survey};
+use crate::journal::{self, Durable, ReplayGroup, ReplayRun, Survey};
 use crate::producers::{Batch, Producers};
+use crate::recovery::old_catalog;
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId, SparseIndex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::Arc;
-use tidemill_types::{Epoch, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
+use tidemill_types::limits::FRAME_RECORDS_MAX;
+use tidemill_types::{Epoch, FrameHeader, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
 
 type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
 
@@ -30,23 +30,22 @@ pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<C
             files.entry(id.log).or_default().insert(id.number, bytes);
         }
     }
-    let Survey { mut groups, next_group, durable } = journal::survey(disk)?;
-    let mut logs = entries(disk, &files)?;
-    let newest = logs
-        .values()
-        .map(|log| log.durable.epoch())
-        .chain(groups.iter().filter_map(ReplayGroup::epoch))
-        .max();
+    let Survey { mut groups, whole, next_group, durable } = journal::survey(disk)?;
+    let first = entries(disk, &files, durable)?;
+    let of_logs = first.values().map(|log| log.durable).filter(|index| *index != SequenceIndex::ZERO);
+    let newest = of_logs.map(SequenceIndex::epoch).chain(groups.iter().filter_map(ReplayGroup::epoch)).max();
+    if let Some(newest) = newest.filter(|newest| *newest > epoch) {
+        return Err(old_catalog(epoch, newest));
+    }
     // a start makes all safe that was before it: what an older group holds may have been cut, and other frames be in its place
     let needed = groups.iter().position(|group| group.epoch() >= newest).unwrap_or(groups.len());
-    groups.drain(..needed);
-    let runs = || groups.iter().flat_map(|group| &group.runs);
-    put_back(disk, runs(), &files, keep)?;
-    if !groups.is_empty() {
-        logs = entries(disk, &files)?;
-    }
+    put_back(disk, &groups[needed..], &files, keep)?;
+    let logs = if needed == groups.len() { first } else { entries(disk, &files, durable)? };
+    let mut logs: BTreeMap<LogId, LogEntry> = logs;
+    groups.drain(..needed.max(whole));
     // of a log without a file the journal may hold all there is; what it holds of a trimmed one does not begin a segment
-    for run in runs().filter(|run| run.offset == SegmentHeader::BYTES as u64) {
+    let runs = groups.iter().flat_map(|group| &group.runs);
+    for run in runs.filter(|run| run.offset == SegmentHeader::BYTES as u64) {
         let SegmentId { log, number } = run.segment.id;
         logs.entry(log).or_insert_with(|| LogEntry { next_segment: number, ..empty(log) });
     }
@@ -56,42 +55,40 @@ pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<C
 }
 
 /// What the segments say.
-fn entries(disk: &dyn Disk, files: &Files) -> Result<BTreeMap<LogId, LogEntry>> {
-    files.iter().map(|(log, numbers)| Ok((*log, log_entry(disk, *log, numbers)?))).collect()
+fn entries(disk: &dyn Disk, files: &Files, durable: Durable) -> Result<BTreeMap<LogId, LogEntry>> {
+    files.iter().map(|(log, numbers)| Ok((*log, log_entry(disk, *log, numbers, durable)?))).collect()
 }
 
 /// Frames of the journal to their places in the segments that are there; the others are made by the next start.
-fn put_back<'a>(
-    disk: &dyn Disk,
-    runs: impl Iterator<Item = &'a ReplayRun>,
-    files: &Files,
-    keep: Keep<'_>,
-) -> Result<()> {
-    let mut touched: BTreeMap<SegmentId, Arc<dyn DiskFile>> = BTreeMap::new();
-    for ReplayRun { segment, offset, bytes } in runs.filter(|run| !run.bytes.is_empty()) {
-        let id = segment.id;
-        let there = files.get(&id.log).and_then(|numbers| numbers.get(&id.number));
-        if there != Some(&segment.capacity) {
-            continue;
-        }
-        let name = id.file();
-        let file = match touched.entry(id) {
-            Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(new) => {
-                new.insert(disk.open(&name, WriteMode::Buffered).map_err(io("open", &name))?)
-            }
-        };
-        for (at, right) in [(0, &segment.encode()[..]), (*offset, &bytes[..])] {
-            let mut old = vec![0; right.len()];
-            file.read(at, &mut old).map_err(io("read", &name))?;
-            if old != right {
-                keep(&name, at, &old)
-                    .and_then(|()| file.write(at, &[right], Sync::None))
-                    .map_err(io("put journal frames back into", &name))?;
-            }
+fn put_back(disk: &dyn Disk, groups: &[ReplayGroup], files: &Files, keep: Keep<'_>) -> Result<()> {
+    let mut of_segments: BTreeMap<SegmentId, Vec<&ReplayRun>> = BTreeMap::new();
+    for run in groups.iter().flat_map(|group| &group.runs).filter(|run| !run.bytes.is_empty()) {
+        let id = run.segment.id;
+        if files.get(&id.log).and_then(|numbers| numbers.get(&id.number)) == Some(&run.segment.capacity) {
+            of_segments.entry(id).or_default().push(run);
         }
     }
-    touched.iter().try_for_each(|(id, file)| file.sync().map_err(io("sync", &id.file())))
+    for (id, runs) in of_segments {
+        let name = id.file();
+        let file = disk.open(&name, WriteMode::Buffered).map_err(io("open", &name))?;
+        let mut put = |at: u64, right: &[u8]| {
+            let mut old = vec![0; right.len()];
+            file.read(at, &mut old)?;
+            if old == right {
+                return Ok(());
+            }
+            keep(&name, at, &old)?;
+            file.write(at, &[right], Sync::None)
+        };
+        let cannot = || io("put journal frames back into", &name);
+        put(0, &runs[0].segment.encode()).map_err(cannot())?;
+        for stretch in runs.chunk_by(|one, next| one.offset + one.bytes.len() as u64 == next.offset) {
+            let bytes: Vec<u8> = stretch.iter().flat_map(|run| run.bytes.iter().copied()).collect();
+            put(stretch[0].offset, &bytes).map_err(cannot())?;
+        }
+        file.sync().map_err(io("sync", &name))?;
+    }
+    Ok(())
 }
 
 fn empty(id: LogId) -> LogEntry {
@@ -117,7 +114,16 @@ struct Found {
     sealed: bool,
 }
 
-fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>) -> Result<LogEntry> {
+impl Found {
+    /// Ends it behind what is missing up to `limit`: there it is told, and mended.
+    fn end_behind(&mut self, limit: SequenceIndex) {
+        let frames = limit.get().saturating_sub(self.next.get()).div_ceil(u64::from(FRAME_RECORDS_MAX));
+        let bytes = frames.saturating_mul(FrameHeader::BYTES as u64);
+        self.entry.end = self.entry.end.saturating_add(bytes).min(self.entry.capacity);
+    }
+}
+
+fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>, durable: Durable) -> Result<LogEntry> {
     let mut log = empty(id);
     let mut producers = Producers::default();
     let mut contents = Vec::new();
@@ -134,14 +140,24 @@ fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>) -> Result
         if gap || (log.durable != SequenceIndex::ZERO && base < log.durable) {
             break; // what lies behind a hole is left to the next start, which tells it
         }
-        let limit = bases.get(at + 1).copied().flatten();
-        let found = read_segment(id, *number, base, content, limit, &mut producers);
+        let mut limit = bases.get(at + 1).copied().flatten();
+        let mut found = read_segment(id, *number, base, content, limit, &mut producers);
+        // what is missing at the end of one that another follows
+        let missing = limit.filter(|limit| !limit.follows(found.next));
+        match (missing, durable) {
+            (None, _) => {}
+            (Some(limit), Durable::EachGroup) => found.end_behind(limit),
+            (Some(_), Durable::Later) => limit = None, // a power loss has cut the log here
+        }
         log.next_segment = number + 1;
         log.durable = limit.unwrap_or(found.next);
         log.newest = log.newest.max(Some(found.entry.last_arrival));
         log.sealed = found.sealed;
         log.index = found.index.entries().to_vec();
         log.segments.push(found.entry);
+        if missing.is_some() && limit.is_none() {
+            break;
+        }
     }
     log.horizon = log.segments.first().map_or(log.durable, |first| first.base);
     log.producers = producers.snapshot(MonotonicMs::default());

@@ -206,7 +206,8 @@ fn read_journal(
         Err(error) if error.kind() == ErrorKind::Refused => Err(error),
         Err(error) => {
             let (file, offset) = error.place().unwrap_or(("the journal", 0));
-            report.damage(file, offset, error.to_string(), Mend::Journal);
+            let mend = if file == crate::checkpoint::NAME { Mend::Checkpoint } else { Mend::Journal };
+            report.damage(file, offset, error.to_string(), mend);
             Ok(runs)
         }
     }

@@ -1,12 +1,12 @@
 //! Copies of a running storage: an earlier one may be gone on with only if it is a beginning of what is there now.
 
-use crate::repair::{Records, all, read_logs};
-use crate::{LOGS, fill_sizes, open_with, verified};
+use crate::repair::{Records, all, read_logs, repaired_in};
+use crate::{LOGS, fill_sizes, open_with, try_open, verified};
 use std::sync::Arc;
 use tidemill_storage::backup::{Receiver, held};
 use tidemill_storage::disk::Disk;
 use tidemill_storage::disk::fault::FaultDisk;
-use tidemill_storage::{Durability, Error, Storage};
+use tidemill_storage::{Durability, Error, ErrorKind, Storage};
 
 /// Copies into `dest`, whatever it holds; tells how many bytes travelled.
 fn copy(storage: &Arc<Storage>, dest: &FaultDisk) -> u64 {
@@ -99,4 +99,26 @@ fn a_copy_is_whole_also_behind_a_later_one_that_broke_off_and_a_power_loss() {
         }
     }
     assert!(most > 3, "only {most} parts");
+}
+
+#[test]
+fn the_checkpoint_of_a_copy_is_not_taken_for_that_of_a_directory_with_a_journal() {
+    for durability in [Durability::Device, Durability::Os] {
+        let (disk, dest) = (FaultDisk::new(1), FaultDisk::new(1));
+        dest.lock().unwrap();
+        let storage = open_with(Arc::new(disk.clone()), 1, durability);
+        fill_sizes(&storage, 7, &[300; 6]);
+        copy(&storage, &dest);
+        fill_sizes(&storage, 8, &[300, 6000, 6000, 6000, 40]);
+        let there = read_logs(&storage);
+        let disk = disk.process_crash();
+        disk.write_file("checkpoint", &dest.read_file("checkpoint").unwrap()).unwrap();
+        assert!(verified(&disk).is_damaged(), "{durability:?}");
+        for _ in 0..2 {
+            let opened = try_open(Arc::new(disk.clone()), 2, durability);
+            assert_eq!(opened.err().map(|e| e.kind()), Some(ErrorKind::Damaged), "{durability:?}");
+        }
+        assert!(repaired_in(&disk, 1).left.is_empty(), "{durability:?}");
+        assert!(all(&disk, 2) == there, "{durability:?}: other records than before");
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use tidemill_storage::disk::Disk;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::verify::Report;
-use tidemill_storage::{Durability, ErrorKind, LogId, Settings, Storage};
+use tidemill_storage::{Durability, ErrorKind, LogId, Result, Settings, Storage};
 use tidemill_types::{Epoch, FrameWriter, ManualClock, ProducerId, SequenceIndex, TimestampMs};
 
 pub(crate) const LOGS: [LogId; 3] = [LogId::new(1), LogId::new(2), LogId::new(3)];
@@ -39,9 +39,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, epoch: u32) -> Arc<Storage> {
 }
 
 pub(crate) fn open_with(disk: Arc<dyn Disk>, epoch: u32, durability: Durability) -> Arc<Storage> {
+    try_open(disk, epoch, durability).unwrap()
+}
+
+pub(crate) fn try_open(disk: Arc<dyn Disk>, epoch: u32, durability: Durability) -> Result<Arc<Storage>> {
     let clock = Arc::new(ManualClock::new(BEGINNING));
     let settings = Settings { durability, ..settings() };
-    Storage::open(disk, clock, settings, &LOGS, Epoch::new(epoch).unwrap()).unwrap()
+    Storage::open(disk, clock, settings, &LOGS, Epoch::new(epoch).unwrap())
 }
 
 /// Appends so many records to each log, of all sizes in turn, in the name of this producer.

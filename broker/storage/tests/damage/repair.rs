@@ -366,3 +366,27 @@ fn a_checkpoint_is_made_anew_without_what_a_start_has_cut() {
     }
     assert!(cuts > 20, "only {cuts} of 200 power losses took anything");
 }
+
+#[test]
+fn a_checkpoint_that_is_made_anew_hides_no_hole_at_the_end_of_a_segment() {
+    let disk = closed(100);
+    let intact = all(&closed(100), 2);
+    let file = &names(&disk, |name| name.ends_with(".segment"))[0];
+    let bytes = disk.read_file(file).unwrap();
+    let mut frames = vec![64];
+    while let Ok(header) = FrameHeader::decode(&bytes[*frames.last().unwrap()..]) {
+        frames.push(frames.last().unwrap() + header.frame_bytes as usize);
+    }
+    let last = frames[frames.len() - 2];
+    disk.flip_bit(file, last as u64 + 20, 3).unwrap();
+    // nor does the journal have it
+    for gone in names(&disk, |name| name == "checkpoint" || name.starts_with("journal-")) {
+        disk.remove_file(&gone).unwrap();
+    }
+    let done = repaired_in(&disk, 1);
+    let told: Vec<_> = done.mended.iter().filter_map(|finding| finding.records).collect();
+    assert_eq!(told.len(), 1, "the lost record is told: {:?}", done.mended);
+    let left = all(&disk, 2);
+    let lost: usize = left.iter().zip(&intact).map(|(left, intact)| intact.len() - left.len()).sum();
+    assert_eq!(lost, 1, "{told:?}");
+}
