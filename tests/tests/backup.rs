@@ -46,6 +46,9 @@ async fn a_backup_under_load_is_one_moment_and_restored_it_goes_on_with_numbers_
     ensure!(restored.code == Some(0), "{restored:?}");
     let again = restore(&dest, &data).await?;
     ensure!(again.code == Some(1) && again.stderr.contains("not empty"), "{again:?}");
+    // what only a journal holds would be left out
+    let other = restore(&home.path().join("data"), &home.path().join("other")).await?;
+    ensure!(other.code == Some(1) && other.stderr.contains("is no backup"), "{other:?}");
     let copy = Broker::start(&data, &[]).await?;
     let stored = copy.kinesis().read_all(STREAM).await?;
     ensure!(read_stream(&copy, STREAM).await? == stored, "both APIs give the same records");
