@@ -25,7 +25,6 @@ use tracing::warn;
 
 /// The name of the file within the data directory.
 pub(crate) const FILE_NAME: &str = "metadata.redb";
-const NEW_NAME: &str = "metadata.new";
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("metadata");
 const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits");
 /// All metadata of a thousand shards is about a megabyte.
@@ -47,9 +46,6 @@ impl RedbStore {
     /// Opens the file in `dir`, or makes it. The directory must be locked already.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE_NAME);
-        if !path.exists() {
-            make(dir, &path)?;
-        }
         let (database, commits) = open_file(&path)?;
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
         synced.map_err(|e| {
@@ -148,21 +144,6 @@ fn could_not_open(path: &Path, error: redb::Error) -> Error {
             Error::caused(ErrorKind::Unavailable, message, error)
         }
     }
-}
-
-/// An empty store gets its name once it is whole: what a crash leaves of one that is being made is no store, and is not read.
-fn make(dir: &Path, path: &Path) -> Result<()> {
-    let new = dir.join(NEW_NAME);
-    let cannot = |e| {
-        let message = format!("could not make the metadata store {}", path.display());
-        Error::caused(ErrorKind::Unavailable, message, e)
-    };
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(cannot(error)),
-        _ => {}
-    }
-    drop(open_file(&new)?);
-    std::fs::rename(&new, path).map_err(cannot)
 }
 
 fn open_file(path: &Path) -> Result<(Database, u64)> {
