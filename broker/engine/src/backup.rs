@@ -173,8 +173,8 @@ fn write_rows(dir: &Path, rows: &[Row]) -> Result<()> {
 /// Makes a data directory from a backup, which is verified first. `progress` is told how many bytes of how many are done, first
 /// of the check, then of the copy. Blocks.
 ///
-/// Errors: `Damaged` if the backup is; `Precondition` if `from` is none, or there is something at `to`; `Unavailable` if a file cannot be read or
-/// written: what is at `to` then is to be removed.
+/// Errors: `Damaged` if the backup is; `Precondition` if `from` is none, or there is something at `to`; `Unavailable` if a file cannot
+/// be read or written: what is at `to` then is to be removed.
 pub fn restore(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Copied> {
     if from.is_dir() && !is_backup(from) {
         let message =

@@ -47,7 +47,7 @@ pub(crate) fn open(store: &mut dyn Store, used: Option<Used>) -> Result<Director
 }
 
 /// How many starts the store has counted.
-pub(crate) fn counted(store: &dyn Store) -> Result<u32> {
+fn counted(store: &dyn Store) -> Result<u32> {
     store.get(EPOCH_KEY)?.map_or(Ok(0), |found| epoch_of(&found))
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn check_counted(counted: u32, used: Option<Used>) -> Result<()> {
 }
 
 /// Refuses a catalog that has not given out a log that there is: it would be removed as one that was deleted.
-pub(crate) fn check_logs(catalog: &CatalogState, used: Option<Used>) -> Result<()> {
+fn check_logs(catalog: &CatalogState, used: Option<Used>) -> Result<()> {
     let next = catalog.counters().next_log;
     match used.map(|used| used.log.get()).filter(|log| *log >= next) {
         None => Ok(()),
@@ -76,18 +76,18 @@ fn foreign(what: &str) -> Error {
     Error::new(ErrorKind::Damaged, message)
 }
 
-/// The catalog of a directory as it is; nothing is counted up.
-pub(crate) fn read(store: &dyn Store) -> Result<CatalogState> {
+/// The catalog of a directory as it is, if it belongs to the records, and the epoch in which it was last opened; nothing is counted up.
+pub(crate) fn read(store: &dyn Store, used: Option<Used>) -> Result<(CatalogState, Epoch)> {
     if let Some(found) = store.get(FORMAT_KEY)? {
         check_known(&found)?;
     }
-    catalog_row::load(store)
-}
-
-/// The epoch in which the directory was last opened.
-pub(crate) fn last_epoch(store: &dyn Store) -> Result<Epoch> {
-    let found = store.get(EPOCH_KEY)?.map_or(Ok(0), |found| epoch_of(&found))?;
-    Epoch::new(found).map_err(|e| Error::caused(ErrorKind::Damaged, "the epoch in the metadata store", e))
+    let counted = counted(store)?;
+    check_counted(counted, used)?;
+    let catalog = catalog_row::load(store)?;
+    check_logs(&catalog, used)?;
+    let epoch = Epoch::new(counted);
+    let epoch = epoch.map_err(|e| Error::caused(ErrorKind::Damaged, "the epoch in the metadata store", e))?;
+    Ok((catalog, epoch))
 }
 
 fn epoch_of(found: &[u8]) -> Result<u32> {

@@ -38,11 +38,9 @@ pub fn repair(data_dir: &Path, now: TimestampMs, progress: &mut dyn FnMut(u64, u
     let disk = RealDisk::new(data_dir).map_err(cannot)?;
     disk.lock().map_err(cannot)?;
     let store = RedbStore::verified(data_dir)?;
-    let catalog = directory::read(&store)?;
     let used = tidemill_storage::used(&disk).unwrap_or_default(); // a checkpoint that is not intact is mended
-    directory::check_counted(directory::counted(&store)?, used)?;
-    directory::check_logs(&catalog, used)?;
-    let (epoch, owners) = (directory::last_epoch(&store)?, Owners::new(&catalog));
+    let (catalog, epoch) = directory::read(&store, used)?;
+    let owners = Owners::new(&catalog);
     let mut quarantine =
         Quarantine { folder: data_dir.join(format!("quarantine-{}", now.get())), used: false };
     let mut keep = |file: &str, offset: u64, bytes: &[u8]| quarantine.keep(file, offset, bytes);

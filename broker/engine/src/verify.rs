@@ -82,9 +82,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Ver
 fn read_catalog(data_dir: &Path, disk: &dyn Disk) -> Result<CatalogState> {
     let store = RedbStore::verified(data_dir)?;
     let used = tidemill_storage::used(disk).unwrap_or_default(); // a checkpoint that is not intact is told as such
-    directory::check_counted(directory::counted(&store)?, used)?;
-    let catalog = directory::read(&store)?;
-    directory::check_logs(&catalog, used)?;
+    let (catalog, _) = directory::read(&store, used)?;
     let live = catalog.shard_keys().collect();
     ending::load(&store, &live, MonotonicMs::new(0))?;
     Ok(catalog)

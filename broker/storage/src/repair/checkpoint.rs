@@ -15,10 +15,10 @@ use crate::journal::{self, Durable, ReplayGroup, ReplayRun, Survey};
 use crate::producers::{Batch, Producers};
 use crate::recovery::old_catalog;
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId, SparseIndex};
+use crate::verify::Bridge;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use tidemill_types::limits::FRAME_RECORDS_MAX;
-use tidemill_types::{Epoch, FrameHeader, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
+use tidemill_types::{Epoch, FrameKind, MonotonicMs, SequenceIndex, TimestampMs};
 
 type Files = BTreeMap<LogId, BTreeMap<u64, u64>>;
 
@@ -40,8 +40,7 @@ pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<C
     // a start makes all safe that was before it: what an older group holds may have been cut, and other frames be in its place
     let needed = groups.iter().position(|group| group.epoch() >= newest).unwrap_or(groups.len());
     put_back(disk, &groups[needed..], &files, keep)?;
-    let logs = if needed == groups.len() { first } else { entries(disk, &files, durable)? };
-    let mut logs: BTreeMap<LogId, LogEntry> = logs;
+    let mut logs = if needed == groups.len() { first } else { entries(disk, &files, durable)? };
     groups.drain(..needed.max(whole));
     // of a log without a file the journal may hold all there is; what it holds of a trimmed one does not begin a segment
     let runs = groups.iter().flat_map(|group| &group.runs);
@@ -114,15 +113,6 @@ struct Found {
     sealed: bool,
 }
 
-impl Found {
-    /// Ends it behind what is missing up to `limit`: there it is told, and mended.
-    fn end_behind(&mut self, limit: SequenceIndex) {
-        let frames = limit.get().saturating_sub(self.next.get()).div_ceil(u64::from(FRAME_RECORDS_MAX));
-        let bytes = frames.saturating_mul(FrameHeader::BYTES as u64);
-        self.entry.end = self.entry.end.saturating_add(bytes).min(self.entry.capacity);
-    }
-}
-
 fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>, durable: Durable) -> Result<LogEntry> {
     let mut log = empty(id);
     let mut producers = Producers::default();
@@ -140,22 +130,22 @@ fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>, durable: 
         if gap || (log.durable != SequenceIndex::ZERO && base < log.durable) {
             break; // what lies behind a hole is left to the next start, which tells it
         }
-        let mut limit = bases.get(at + 1).copied().flatten();
+        let limit = bases.get(at + 1).copied().flatten();
         let mut found = read_segment(id, *number, base, content, limit, &mut producers);
-        // what is missing at the end of one that another follows
+        // what is missing at the end of one that another follows: a power loss has cut the log there, or it is to be told
         let missing = limit.filter(|limit| !limit.follows(found.next));
-        match (missing, durable) {
-            (None, _) => {}
-            (Some(limit), Durable::EachGroup) => found.end_behind(limit),
-            (Some(_), Durable::Later) => limit = None, // a power loss has cut the log here
+        let is_cut = missing.is_some() && durable == Durable::Later;
+        if let Some(limit) = missing.filter(|_| !is_cut) {
+            let behind = found.entry.end.saturating_add(Bridge::bytes_min(found.next, limit));
+            found.entry.end = behind.min(found.entry.capacity);
         }
         log.next_segment = number + 1;
-        log.durable = limit.unwrap_or(found.next);
+        log.durable = limit.filter(|_| !is_cut).unwrap_or(found.next);
         log.newest = log.newest.max(Some(found.entry.last_arrival));
         log.sealed = found.sealed;
         log.index = found.index.entries().to_vec();
         log.segments.push(found.entry);
-        if missing.is_some() && limit.is_none() {
+        if is_cut {
             break;
         }
     }

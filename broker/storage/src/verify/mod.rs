@@ -20,7 +20,8 @@ use crate::journal::{self, Durable, NO_JOURNAL, ReplayRun, replay};
 use crate::segment::{FOLDER, NameKind, SegmentHeader, SegmentId};
 use segments::Log;
 use std::collections::{BTreeMap, BTreeSet};
-use tidemill_types::{SequenceIndex, TimestampMs};
+use tidemill_types::limits::FRAME_RECORDS_MAX;
+use tidemill_types::{FrameHeader, SequenceIndex, TimestampMs};
 
 /// How bad a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,19 @@ pub(crate) struct Bridge {
     pub(crate) first: SequenceIndex,
     pub(crate) next: SequenceIndex,
     pub(crate) arrival: TimestampMs,
+}
+
+impl Bridge {
+    /// The fewest bytes that can stand for the records from `first` up to `next`. How far an epoch that is over had come is not known:
+    /// one frame does.
+    pub(crate) fn bytes_min(first: SequenceIndex, next: SequenceIndex) -> u64 {
+        let frames = if first.epoch() == next.epoch() {
+            next.get().saturating_sub(first.get()).div_ceil(u64::from(FRAME_RECORDS_MAX))
+        } else {
+            1
+        };
+        frames.saturating_mul(FrameHeader::BYTES as u64)
+    }
 }
 
 /// What a verification saw.

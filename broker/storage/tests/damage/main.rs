@@ -43,9 +43,19 @@ pub(crate) fn open_with(disk: Arc<dyn Disk>, epoch: u32, durability: Durability)
 }
 
 pub(crate) fn try_open(disk: Arc<dyn Disk>, epoch: u32, durability: Durability) -> Result<Arc<Storage>> {
+    try_open_of(disk, epoch, durability, &LOGS)
+}
+
+/// With these logs alone in the catalog.
+pub(crate) fn try_open_of(
+    disk: Arc<dyn Disk>,
+    epoch: u32,
+    durability: Durability,
+    live: &[LogId],
+) -> Result<Arc<Storage>> {
     let clock = Arc::new(ManualClock::new(BEGINNING));
     let settings = Settings { durability, ..settings() };
-    Storage::open(disk, clock, settings, &LOGS, Epoch::new(epoch).unwrap())
+    Storage::open(disk, clock, settings, live, Epoch::new(epoch).unwrap())
 }
 
 /// Appends so many records to each log, of all sizes in turn, in the name of this producer.

@@ -1,10 +1,12 @@
 //! Repair: whatever is damaged, afterwards the directory opens, has no findings, and has lost what was hit and nothing else.
 
-use crate::{FLIPS, LOGS, closed, end, fill, fill_sizes, names, open, open_with, read_all, verified};
+use crate::{
+    FLIPS, LOGS, closed, end, fill, fill_sizes, names, open, open_with, read_all, try_open_of, verified,
+};
 use std::sync::Arc;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::repair::{Repaired, repair};
-use tidemill_storage::{Durability, Storage};
+use tidemill_storage::{Durability, ErrorKind, Storage};
 use tidemill_types::{Epoch, FrameHeader, SequenceIndex};
 
 pub(crate) type Records = Vec<(SequenceIndex, Vec<u8>)>;
@@ -389,4 +391,17 @@ fn a_checkpoint_that_is_made_anew_hides_no_hole_at_the_end_of_a_segment() {
     let left = all(&disk, 2);
     let lost: usize = left.iter().zip(&intact).map(|(left, intact)| intact.len() - left.len()).sum();
     assert_eq!(lost, 1, "{told:?}");
+}
+
+/// A refused start has removed nothing, also not the segments of logs that the catalog does not name.
+#[test]
+fn a_start_that_is_refused_removes_no_segment() {
+    let disk = closed(20);
+    let segments = names(&disk, |name| name.ends_with(".segment"));
+    for gone in names(&disk, |name| name.starts_with("journal-")) {
+        disk.remove_file(&gone).unwrap();
+    }
+    let refused = try_open_of(Arc::new(disk.clone()), 2, Durability::Device, &LOGS[..1]);
+    assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::Damaged));
+    assert_eq!(names(&disk, |name| name.ends_with(".segment")), segments);
 }

@@ -2,12 +2,11 @@
 //! next frame; unless something behind proves that what lies there was durable, which recovery would refuse. So whatever recovery
 //! refuses is told here, with what would mend it.
 
-use super::{End, Log, Mend, Walk, Wrong};
+use super::{Bridge, End, Log, Mend, Walk, Wrong};
 use crate::journal::{Durable, ReplayRun};
 use crate::recovery::{LOOK_BEHIND_BYTES, later_frame};
 use crate::segment::{SegmentHeader, SegmentId};
 use bytes::Bytes;
-use tidemill_types::limits::FRAME_RECORDS_MAX;
 use tidemill_types::{Frame, FrameError, FrameHeader, SequenceIndex};
 
 const MISSING: &str = "the file is missing, and with it records that the journal does not hold";
@@ -44,13 +43,7 @@ impl Log<'_> {
         let why = "the log ends here, but the next segment goes on behind records that are missing";
         match (own, walk.end) {
             (Some(header), Some(end)) if header.base > expected => {
-                let records = header.base.get() - expected.get();
-                let frames = if header.base.epoch() == expected.epoch() {
-                    records.div_ceil(u64::from(FRAME_RECORDS_MAX))
-                } else {
-                    1
-                };
-                let to = end.at.saturating_add(frames.saturating_mul(FrameHeader::BYTES as u64));
+                let to = end.at.saturating_add(Bridge::bytes_min(expected, header.base));
                 let follower = self.segment(end.id.number + 1);
                 if let Some(unmade) = end.unmade {
                     walk.missing(unmade);
