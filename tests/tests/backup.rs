@@ -42,6 +42,8 @@ async fn a_backup_under_load_is_one_moment_and_restored_it_goes_on_with_numbers_
     let verified = run(&["verify", text(&dest)?]).await?;
     ensure!(verified.code == Some(0), "{verified:?}");
 
+    let served = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", text(&dest)?]).await?;
+    ensure!(served.code == Some(1) && served.stderr.contains("this is a backup"), "{served:?}");
     let restored = restore(&dest, &data).await?;
     ensure!(restored.code == Some(0), "{restored:?}");
     let again = restore(&dest, &data).await?;

@@ -7,6 +7,7 @@
 use crate::catalog::owner::{Catalog, Owner};
 use crate::catalog::registry::Registry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::even_time::Watch;
 use crate::lease::table::LeaseTable;
 use crate::retention;
 use crate::scrub;
@@ -43,7 +44,13 @@ pub(crate) struct Work {
 
 impl Background {
     /// Starts everything, within a tokio runtime.
-    pub(crate) fn start(work: Work, owner: Owner, metadata: Metadata, writer: Writer) -> Result<Self> {
+    pub(crate) fn start(
+        work: Work,
+        owner: Owner,
+        metadata: Metadata,
+        writer: Writer,
+        watch: Watch,
+    ) -> Result<Self> {
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         let (ended, writer_ended) = oneshot::channel();
@@ -61,7 +68,8 @@ impl Background {
             let (registry, shared) = (Arc::clone(&work.registry), Arc::clone(&work.shared));
             tasks.spawn(scrub::run(registry, shared, rate, stop.subscribe()));
         }
-        tasks.spawn(retention::run(registry, catalog, Arc::clone(&work.shared), stop.subscribe()));
+        let shared = Arc::clone(&work.shared);
+        tasks.spawn(retention::run(registry, catalog, shared, watch, stop.subscribe()));
         tasks.spawn(refresh_gauges(work, stop.subscribe()));
         Ok(Self { stop, tasks, metadata, writer_ended })
     }

@@ -10,7 +10,7 @@
 //! directory goes on a thousand epochs later, so that it gives out no sequence number that the original has given out
 //! since, and no iterator of the one is good for the other.
 
-use crate::directory;
+use crate::directory::{self, backup_mark};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::redb::{FILE_NAME, RedbStore};
 use crate::store::{Batch, Store};
@@ -129,8 +129,13 @@ impl Receiving {
         Receiver::new(&self.disk)
     }
 
-    /// Makes what came the content of the folder.
-    pub fn finish(&self, mut segments: Receiver<'_>, rows: &[Row], checkpoint: &[u8]) -> Result<Copied> {
+    /// Makes what came the content of the folder, marked as a backup: no broker opens it.
+    pub fn finish(&self, segments: Receiver<'_>, mut rows: Vec<Row>, checkpoint: &[u8]) -> Result<Copied> {
+        rows.push(backup_mark());
+        self.put(segments, &rows, checkpoint)
+    }
+
+    fn put(&self, mut segments: Receiver<'_>, rows: &[Row], checkpoint: &[u8]) -> Result<Copied> {
         let from_storage = |e| Error::from_storage("the backup cannot be finished", e);
         segments.sync().map_err(from_storage)?;
         write_rows(&self.dir, rows)?;
@@ -209,5 +214,5 @@ pub fn restore(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Re
         progress(receiver.bytes(), total);
     }
     let rows = directory::restored(RedbStore::verified(from)?.scan(b"")?, EPOCHS_SKIPPED)?;
-    receiving.finish(receiver, &rows, &checkpoint)
+    receiving.put(receiver, &rows, &checkpoint)
 }

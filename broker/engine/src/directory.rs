@@ -14,12 +14,14 @@ use crate::store::redb::FILE_NAME;
 use crate::store::row::{RowReader, RowWriter};
 use crate::store::{Batch, Expect, Store, Verdict};
 use tidemill_storage::Used;
-use tidemill_types::Epoch;
+use tidemill_types::{Epoch, TimestampMs};
 
 const FORMAT_KEY: &[u8] = b"meta/format";
 const EPOCH_KEY: &[u8] = b"meta/epoch";
 const SECRET_KEY: &[u8] = b"meta/secret";
 const LINEAGE_KEY: &[u8] = b"meta/lineage";
+const BACKUP_KEY: &[u8] = b"meta/backup";
+const EVEN_FROM_KEY: &[u8] = b"meta/even-from";
 /// The version of the directory as a whole. It rises when an older program could no longer read it.
 ///
 /// Format 1 was only ever written by programs before the first release: streams had no account and no settings.
@@ -32,6 +34,8 @@ pub(crate) struct Directory {
     pub(crate) secret: [u8; 32],
     /// Names the directory and its backups.
     pub(crate) lineage: u64,
+    /// See [`crate::even_time`].
+    pub(crate) even_from: TimestampMs,
     pub(crate) catalog: CatalogState,
 }
 
@@ -39,11 +43,15 @@ pub(crate) struct Directory {
 /// is refused is refused before anything is counted up: a broker that is started again and again must not get past it. The directory
 /// must be locked. Blocks.
 pub(crate) fn open(store: &mut dyn Store, used: Option<Used>) -> Result<Directory> {
+    check_is_no_backup(store)?;
     check_counted(counted(store)?, used)?;
     check_format(store)?;
     let catalog = catalog_row::load(store)?;
     check_logs(&catalog, used)?;
-    Ok(Directory { epoch: bump_epoch(store)?, secret: secret(store)?, lineage: lineage(store)?, catalog })
+    check_lineage(store, used)?;
+    let even_from = even_from(store)?;
+    let epoch = bump_epoch(store)?;
+    Ok(Directory { epoch, secret: secret(store)?, lineage: lineage(store)?, even_from, catalog })
 }
 
 /// How many starts the store has counted.
@@ -69,6 +77,30 @@ fn check_logs(catalog: &CatalogState, used: Option<Used>) -> Result<()> {
     }
 }
 
+/// Refuses the store of another directory, whatever it has counted.
+fn check_lineage(store: &dyn Store, used: Option<Used>) -> Result<()> {
+    match used.map_or(0, |used| used.directory) {
+        0 => Ok(()),
+        named if named == name_of(lineage_of(store)?) => Ok(()),
+        _ => Err(foreign("belongs to another data directory than the records")),
+    }
+}
+
+/// The name of a directory in its checkpoints.
+pub(crate) fn name_of(lineage: u64) -> u32 {
+    u32::try_from(lineage & u64::from(u32::MAX)).expect("32 bits")
+}
+
+/// Refuses a backup: what is put into it would keep the next backup from being taken there, or be lost by that.
+fn check_is_no_backup(store: &dyn Store) -> Result<()> {
+    if store.get(BACKUP_KEY)?.is_none() {
+        return Ok(());
+    }
+    let message =
+        "this is a backup: make a data directory of it (tidemill restore BACKUP DATA_DIR) and serve that";
+    Err(Error::new(ErrorKind::Precondition, message))
+}
+
 fn foreign(what: &str) -> Error {
     let message = format!(
         "{FILE_NAME} {what}; put the one back that belongs to them, or restore a backup to another directory (tidemill restore)"
@@ -85,6 +117,7 @@ pub(crate) fn read(store: &dyn Store, used: Option<Used>) -> Result<(CatalogStat
     check_counted(counted, used)?;
     let catalog = catalog_row::load(store)?;
     check_logs(&catalog, used)?;
+    check_lineage(store, used)?;
     let epoch = Epoch::new(counted);
     let epoch = epoch.map_err(|e| Error::caused(ErrorKind::Damaged, "the epoch in the metadata store", e))?;
     Ok((catalog, epoch))
@@ -189,10 +222,29 @@ pub(crate) fn lineage_of(store: &dyn Store) -> Result<u64> {
     Ok(lineage)
 }
 
+/// Since when the clock has run evenly, as far as is remembered.
+pub(crate) fn even_from(store: &dyn Store) -> Result<TimestampMs> {
+    let Some(found) = store.get(EVEN_FROM_KEY)? else { return Ok(TimestampMs::default()) };
+    let mut row = RowReader::new("time since which the clock has run evenly", &found, VERSION)?;
+    let from = TimestampMs::new(row.u64()?);
+    row.finish()?;
+    Ok(from)
+}
+
+/// Remembers that the clock has run evenly since `from`.
+pub(crate) fn even_from_batch(from: TimestampMs) -> Batch {
+    Batch::put(EVEN_FROM_KEY, RowWriter::new(VERSION).u64(from.get()).finish())
+}
+
+/// The mark of a backup, beside its rows.
+pub(crate) fn backup_mark() -> Row {
+    (BACKUP_KEY.into(), RowWriter::new(VERSION).finish())
+}
+
 /// The rows of a backup as those of a directory of its own: so many epochs later, without secret and lineage, which it gets when
-/// it is opened.
+/// it is opened, and without the mark of a backup.
 pub(crate) fn restored(rows: Vec<Row>, epochs: u32) -> Result<Vec<Row>> {
-    let kept = rows.into_iter().filter(|(key, _)| key != SECRET_KEY && key != LINEAGE_KEY);
+    let kept = rows.into_iter().filter(|(key, _)| ![SECRET_KEY, LINEAGE_KEY, BACKUP_KEY].contains(&&**key));
     let later = |(key, value): Row| {
         if key != EPOCH_KEY {
             return Ok((key, value));
@@ -223,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_store_that_does_not_belong_to_the_records_is_refused_however_often_it_is_tried() {
-        let used = |epoch: u32| Some(Used { epoch: Epoch::new(epoch).unwrap(), log: LogId::new(0) });
+        let used =
+            |epoch: u32| Some(Used { epoch: Epoch::new(epoch).unwrap(), log: LogId::new(0), directory: 0 });
         let mut store = MemoryStore::default();
         for _ in 0..3 {
             let error = open(&mut store, used(1)).err().expect("a new store");
@@ -239,7 +292,31 @@ mod tests {
             let error = open(&mut store, later).err().expect("a log that it does not know");
             assert!(error.to_string().contains("log 1"), "{error}");
         }
-        assert_eq!(open(&mut store, used(1)).unwrap().epoch.get(), 2);
+        let named = |directory: u32| Some(Used { directory, ..used(1).unwrap() });
+        let name = name_of(lineage_of(&store).unwrap());
+        for _ in 0..3 {
+            let error = open(&mut store, named(name ^ 1)).err().expect("the store of another directory");
+            assert!(error.to_string().contains("another data directory"), "{error}");
+        }
+        assert_eq!(open(&mut store, named(name)).unwrap().epoch.get(), 2);
+    }
+
+    #[test]
+    fn a_backup_is_not_opened_and_what_is_made_of_it_is() {
+        let mut store = MemoryStore::default();
+        open(&mut store, None).unwrap();
+        let mut rows = store.scan(b"").unwrap();
+        rows.push(backup_mark());
+        let filled = |rows: Vec<Row>| {
+            let mut store = MemoryStore::default();
+            let changes = rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            store.commit(&[Batch { conditions: Vec::new(), changes }]).unwrap();
+            store
+        };
+        let error = open(&mut filled(rows.clone()), None).err().expect("a backup");
+        assert_eq!(error.kind(), ErrorKind::Precondition);
+        assert!(read(&filled(rows.clone()), None).is_ok(), "it can be verified");
+        assert_eq!(open(&mut filled(restored(rows, 7).unwrap()), None).unwrap().epoch.get(), 9);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::catalog::registry::Registry;
 use crate::catalog::settings::{StreamUpdate, Tags};
 use crate::directory::{self, Directory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::even_time::Watch;
 use crate::lease::ending;
 use crate::lease::table::LeaseTable;
 use crate::retention;
@@ -24,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_storage::disk::{Disk, real::RealDisk};
-use tidemill_storage::{Health, Storage, Used};
+use tidemill_storage::{Health, Opening, Storage, Used};
 use tidemill_types::{AccountId, Clock, ConsumerName, HashKey, ShardId, StreamKey, StreamName};
 use tracing::info;
 
@@ -99,7 +100,7 @@ impl Engine {
 
     fn start(opened: Opened, shared: Arc<Shared>) -> Result<Self> {
         let Opened { storage, mut store, directory } = opened;
-        let Directory { epoch, secret, lineage, catalog: state } = directory;
+        let Directory { epoch, secret, lineage, even_from, catalog: state } = directory;
         let live = state.shard_keys().collect();
         let (leases, orphans) = ending::load(&*store, &live, shared.clock().monotonic())?;
         if !orphans.is_empty() {
@@ -142,7 +143,10 @@ impl Engine {
             catalog: catalog.clone(),
             leases: Arc::clone(&leases),
         };
-        let background = Mutex::new(Some(Background::start(work, owner, metadata.clone(), writer)?));
+        let newest = registry.all_shards().iter().filter_map(|(_, handle)| handle.log().newest()).max();
+        let watch = Watch::begin(even_from, newest, Arc::clone(&shared), metadata.clone());
+        let background = Background::start(work, owner, metadata.clone(), writer, watch)?;
+        let background = Mutex::new(Some(background));
         let inner =
             Inner { shared, storage, registry, catalog, leases, secret, lineage, metadata, background };
         Ok(Self { inner: Arc::new(inner) })
@@ -331,6 +335,7 @@ fn open_directory(dir: &Path) -> Result<Ground> {
     disk.lock().map_err(unusable)?;
     if !dir.join(FILE_NAME).exists() {
         directory::check_counted(0, used(&*disk)?)?; // before it is made
+        info!(directory = %dir.display(), "there is nothing yet: a new data directory is begun");
     }
     Ok(Ground { disk, store: Box::new(RedbStore::open(dir)?) })
 }
@@ -346,7 +351,8 @@ fn recover(ground: Ground, shared: &Shared) -> Result<Opened> {
     let directory = directory::open(&mut *store, used(&*disk)?)?;
     let live: Vec<_> = directory.catalog.logs().collect();
     let (shown, clock, settings) = (disk.path(), Arc::clone(shared.clock()), shared.settings());
-    let storage = Storage::open(disk, clock, settings.storage.clone(), &live, directory.epoch)
+    let opening = Opening { epoch: directory.epoch, directory: directory::name_of(directory.lineage) };
+    let storage = Storage::open(disk, clock, settings.storage.clone(), &live, opening)
         .map_err(|e| Error::from_storage(&format!("could not open {shown}"), e))?;
     // storage may not have met a log that nothing was ever written to
     for log in live {

@@ -20,6 +20,7 @@ mod damage;
 mod directory;
 mod engine;
 mod error;
+mod even_time;
 mod keys;
 mod lease;
 mod metrics;

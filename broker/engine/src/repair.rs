@@ -2,9 +2,9 @@
 
 use crate::directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::redb::RedbStore;
+use crate::store::redb::{FILE_NAME, RedbStore};
 use crate::verify::Owners;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub fn repair(data_dir: &Path, now: TimestampMs, progress: &mut dyn FnMut(u64, u
     }
     let disk = RealDisk::new(data_dir).map_err(cannot)?;
     disk.lock().map_err(cannot)?;
+    let _metadata = lock_metadata(data_dir)?;
     let store = RedbStore::verified(data_dir)?;
     let used = tidemill_storage::used(&disk).unwrap_or_default(); // a checkpoint that is not intact is mended
     let (catalog, epoch) = directory::read(&store, used)?;
@@ -47,6 +48,26 @@ pub fn repair(data_dir: &Path, now: TimestampMs, progress: &mut dyn FnMut(u64, u
     let files = tidemill_storage::repair::repair(&disk, epoch, &mut keep, progress)
         .map_err(|e| Error::from_storage("the repair broke off; run it again", e))?;
     Ok(Repair { files, owners, quarantine: quarantine.used.then_some(quarantine.folder) })
+}
+
+/// Takes the lock under which a broker has its metadata store: the directory's own goes by a file that somebody may have deleted.
+/// None if there is no store.
+fn lock_metadata(data_dir: &Path) -> Result<Option<File>> {
+    let path = data_dir.join(FILE_NAME);
+    let cannot = |e| Error::caused(ErrorKind::Unavailable, format!("cannot use {}", path.display()), e);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot(error)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("a broker has {}; stop it first", path.display());
+            Err(Error::new(ErrorKind::Unavailable, message))
+        }
+    }
 }
 
 /// Where bytes go before they are replaced.

@@ -9,6 +9,7 @@ use crate::catalog::owner::Catalog;
 use crate::catalog::registry::Registry;
 use crate::catalog::reshard::expiry::has_passed;
 use crate::error::{Error, Result};
+use crate::even_time::Watch;
 use crate::shard::handle::ShardHandle;
 use crate::shared::Shared;
 use crate::stream::StreamCore;
@@ -28,11 +29,12 @@ pub(crate) async fn run(
     registry: Arc<Registry>,
     catalog: Catalog,
     shared: Arc<Shared>,
+    watch: Watch,
     stop: watch::Receiver<bool>,
 ) {
     let passed = Notify::new();
     tokio::select! {
-        () = trim_all(registry, &shared, &passed, stop) => {}
+        () = trim_all(registry, &shared, watch, &passed, stop) => {}
         () = expire_all(&catalog, &shared, &passed) => {}
     }
 }
@@ -52,6 +54,7 @@ async fn expire_all(catalog: &Catalog, shared: &Shared, passed: &Notify) {
 async fn trim_all(
     registry: Arc<Registry>,
     shared: &Shared,
+    mut watch: Watch,
     passed: &Notify,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -62,6 +65,7 @@ async fn trim_all(
             _ = ticks.tick() => {}
             _ = stop.changed() => return,
         }
+        watch.look().await;
         let (of_slice, now) = (Arc::clone(&registry), shared.clock().now());
         // dropping segments unlinks files
         let trim = move || Ok(trim_slice(&of_slice, now, slice));
@@ -84,20 +88,26 @@ struct Trimmed {
 pub(crate) fn trim_at_open(registry: &Registry, now: TimestampMs) {
     let changed = |stream: &StreamCore| stream.row().kept_from > TimestampMs::default();
     for (stream, handle) in registry.all_shards().iter().filter(|(stream, _)| changed(stream)) {
-        trim_or_warn(handle, stream.kept_since(now));
+        trim_or_warn(handle, stream.row().let_go_before(now));
     }
 }
 
 fn trim_slice(registry: &Registry, now: TimestampMs, slice: usize) -> Trimmed {
     let shards = registry.all_shards();
     for (stream, handle) in shards.iter().skip(slice).step_by(SLICES as usize) {
-        trim_or_warn(handle, stream.kept_since(now));
+        trim_or_warn(handle, certain(stream, handle, now));
     }
     let may_go = |(stream, handle): &(Arc<StreamCore>, Arc<ShardHandle>)| {
         let marks = handle.log().marks();
-        has_passed(handle.shard(), stream.kept_since(now)) && marks.horizon() >= marks.durable()
+        has_passed(handle.shard(), certain(stream, handle, now)) && marks.horizon() >= marks.durable()
     };
     Trimmed { may_go: slice == 0 && shards.iter().any(may_go) }
+}
+
+/// The time from which records are kept, if the clock can be believed.
+fn certain(stream: &StreamCore, handle: &ShardHandle, now: TimestampMs) -> TimestampMs {
+    let shared = handle.shared();
+    shared.even_time().certain(stream.kept_since(now), shared.clock().monotonic())
 }
 
 /// A failure is told and tried again by the next look.
@@ -123,6 +133,7 @@ mod tests {
     use super::*;
     use crate::one_stream::OneStream;
     use crate::settings::Settings;
+    use crate::store::writer::Metadata;
     use tidemill_types::{HashKey, PartitionKey, Record, ShardId};
     use tokio::time::{sleep, timeout};
 
@@ -139,7 +150,9 @@ mod tests {
         let held = store.hold(); // the closed shard could leave, but the verb cannot end
         let stop = watch::Sender::new(false);
         let (registry, shared) = (Arc::clone(&one.registry), Arc::clone(&one.shared));
-        let running = tokio::spawn(run(registry, catalog, shared, stop.subscribe()));
+        let (metadata, _writer) = Metadata::new(Box::new(store.clone()));
+        let watch = Watch::begin(TimestampMs::default(), None, Arc::clone(&shared), metadata);
+        let running = tokio::spawn(run(registry, catalog, shared, watch, stop.subscribe()));
         let handle = one.stream.core.handle(placed.shard).unwrap();
         timeout(Duration::from_secs(20), async {
             while handle.log().marks().horizon() < handle.log().marks().durable() {

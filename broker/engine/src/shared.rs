@@ -1,6 +1,7 @@
 //! What all shards of an engine share: clock, settings, the budget of waiting bytes, metrics, and the end of it all.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::even_time::EvenTime;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use std::sync::Arc;
@@ -24,13 +25,14 @@ pub(crate) struct Shared {
     queue: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     metrics: Metrics,
+    even_time: EvenTime,
 }
 
 impl Shared {
     pub(crate) fn new(clock: Arc<dyn Clock>, settings: Settings, runs: Runs) -> Arc<Self> {
         let queue = Arc::new(Semaphore::new(settings.queue_bytes_total));
         let (closing, metrics) = (watch::Sender::new(false), Metrics::new());
-        Arc::new(Self { clock, settings, runs, queue, closing, metrics })
+        Arc::new(Self { clock, settings, runs, queue, closing, metrics, even_time: EvenTime::default() })
     }
     /// What work that blocks runs on.
     pub(crate) fn runs(&self) -> Runs {
@@ -51,6 +53,10 @@ impl Shared {
     }
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+    /// What is let go of by age asks it first.
+    pub(crate) fn even_time(&self) -> &EvenTime {
+        &self.even_time
     }
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings

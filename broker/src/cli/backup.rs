@@ -109,7 +109,7 @@ fn lay_down(receiving: &Receiving, mut parts: mpsc::Receiver<Option<Wire>>, json
             None if checkpoint.is_empty() => break,
             None => {
                 bar.finish_and_clear();
-                return receiving.finish(segments, &rows, &checkpoint).map_err(|e| failed(&e));
+                return receiving.finish(segments, rows, &checkpoint).map_err(|e| failed(&e));
             }
         }
     }

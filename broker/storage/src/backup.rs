@@ -78,6 +78,7 @@ impl Storage {
         let checkpoint = Checkpoint {
             next_group: NO_JOURNAL,
             epoch: shared.epoch,
+            directory: 0, // what is made of the copy has a name of its own
             durable: shared.written_durable(),
             logs,
         };

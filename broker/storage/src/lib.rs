@@ -42,7 +42,7 @@ pub use shard_log::{Chunk, ShardLog};
 pub use storage::Storage;
 pub use watermarks::Marks;
 
-use tidemill_types::{SequenceIndex, TimestampMs};
+use tidemill_types::{Epoch, SequenceIndex, TimestampMs};
 
 /// The identity of one shard's log; given out by the catalog, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,22 @@ impl LogId {
     /// The number.
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+/// One opening of a directory, as whoever keeps its catalog counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Above every one before.
+    pub epoch: Epoch,
+    /// Names the directory in its checkpoints, so that a catalog of another one is told ([`Used`]). 0: it has no name.
+    pub directory: u32,
+}
+
+impl From<Epoch> for Opening {
+    /// Of a directory without a name.
+    fn from(epoch: Epoch) -> Self {
+        Self { epoch, directory: 0 }
     }
 }
 

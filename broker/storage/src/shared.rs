@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
     pub settings: Settings,
     pub epoch: Epoch,
+    pub directory: u32,
     pub queue: Queue,
     pub committer: Mutex<Committer>,
     pub open_segments: OpenSegments,

@@ -19,10 +19,10 @@ use crate::shared::Shared;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, RwLock};
 use crate::write_back::WriteBack;
-use crate::{Health, LogId, Usage};
+use crate::{Health, LogId, Opening, Usage};
 use std::cell::RefCell;
 use std::sync::Arc;
-use tidemill_types::{Clock, Epoch};
+use tidemill_types::Clock;
 
 /// All logs of one data directory.
 pub struct Storage {
@@ -32,7 +32,7 @@ pub struct Storage {
 
 impl Storage {
     /// Opens the directory behind `disk` and recovers. `live` are the logs that the catalog knows: what is found of
-    /// others is removed, those not found are empty. `epoch` is above every epoch used before.
+    /// others is removed, those not found are empty. The epoch of `opening` is above every epoch used before.
     ///
     /// Nothing runs yet: [`Storage::start`] starts the threads, or [`Storage::step`] drives it by hand.
     ///
@@ -43,8 +43,9 @@ impl Storage {
         clock: Arc<dyn Clock>,
         settings: Settings,
         live: &[LogId],
-        epoch: Epoch,
+        opening: impl Into<Opening>,
     ) -> Result<Arc<Self>> {
+        let Opening { epoch, directory } = opening.into();
         settings.check()?;
         disk.lock()
             .map_err(|e| Error::io(format!("cannot use {}", disk.path()), e).with_kind(ErrorKind::Refused))?;
@@ -74,6 +75,7 @@ impl Storage {
             disk,
             clock,
             epoch,
+            directory,
             queue: Queue::default(),
             committer: Mutex::new(Committer::new(journal)),
             open_segments,
@@ -216,7 +218,7 @@ fn prepare_first(disk: &dyn Disk, journal: &mut Journal) -> Result<()> {
 mod tests {
     use super::*;
     use crate::disk::fault::FaultDisk;
-    use tidemill_types::{FrameWriter, ManualClock, ProducerId, SequenceIndex, TimestampMs};
+    use tidemill_types::{Epoch, FrameWriter, ManualClock, ProducerId, SequenceIndex, TimestampMs};
 
     fn open(disk: &FaultDisk, epoch: u32) -> Arc<Storage> {
         let clock = Arc::new(ManualClock::new(TimestampMs::new(1_700_000_000_000)));

@@ -1,5 +1,5 @@
 //! The wall clock jumps both ways: numbers go on rising, arrival times never fall within a shard, nothing is lost, and leases
-//! (which go by the other clock) are not disturbed.
+//! (which go by the other clock) are not disturbed. Also a start with a clock that is far ahead, or behind.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -36,8 +36,11 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     return result;
 }
 "#;
-/// Seconds; below a day, or the retention would rightly let go of records.
-const JUMPS: [i64; 8] = [3600, -7200, 1, 43_200, -43_200, 0, -1, 60];
+/// Seconds. With one that is far from the time before, everything looks older than the retention.
+const JUMPS: [i64; 12] = [3600, -7200, 1, 43_200, -43_200, 0, FAR, 60, -FAR, 0, -1, FAR];
+const FAR: i64 = 1000 * 86_400;
+/// Every shard is looked at for old records within a second.
+const LOOKED_AT: Duration = Duration::from_millis(1500);
 
 fn shim(home: &Path) -> Result<PathBuf> {
     let (source, library) = (home.join("clock.c"), home.join("clock.so"));
@@ -68,10 +71,10 @@ async fn a_clock_that_jumps_both_ways_loses_nothing_and_turns_no_order_around() 
             broker.kill_9().await?;
             broker = broker.restart().await?;
         }
-        sleep(Duration::from_millis(50)).await;
+        sleep(if jump.abs() == FAR { LOOKED_AT } else { Duration::from_millis(50) }).await;
     }
     let load = loading.stop().await?;
-    load.check(&broker, &format!("clock, {} jumps of up to 24 hours", JUMPS.len())).await?;
+    load.check(&broker, &format!("clock, {} jumps of up to {} days", JUMPS.len(), FAR / 86_400)).await?;
     let mut kinesis = broker.kinesis();
     let (mut newest, mut spread): (HashMap<String, f64>, f64) = (HashMap::new(), 0.0);
     for shard in kinesis.shards(STREAM).await? {

@@ -136,6 +136,26 @@ async fn a_metadata_store_that_is_older_than_the_records_is_refused_and_removes_
     spoiled_then_whole(&home, "older metadata", spoil, put_right).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_metadata_store_of_another_directory_is_refused_and_removes_nothing() -> Result<()> {
+    let home = TempDir::new()?;
+    // it has counted more starts, and more logs
+    let other = home.path().join("other");
+    for stream in ["a", "b", "c"] {
+        let broker = Broker::start(&other, &[]).await?;
+        broker.kinesis().create_stream(stream, 50).await?;
+        broker.terminate().await?;
+    }
+    let spoil = |data: &Path| {
+        let file = data.join("metadata.redb");
+        std::fs::rename(&file, aside(data))?;
+        std::fs::copy(other.join("metadata.redb"), file)?;
+        Ok("metadata.redb belongs to another data directory".to_owned())
+    };
+    let put_right = |data: &Path| Ok(std::fs::rename(aside(data), data.join("metadata.redb"))?);
+    spoiled_then_whole(&home, "metadata of another directory", spoil, put_right).await
+}
+
 /// CRC-32 as in zlib, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
@@ -210,6 +230,11 @@ async fn a_second_process_on_the_directory_is_refused_under_load_and_harms_nothi
         let repair = run(&["repair", named, "--yes"]).await?;
         ensure!(repair.code == Some(1), "{repair:?}");
     }
+    // somebody thinks that it was left behind
+    std::fs::remove_file(data.join("lock"))?;
+    ensure!(refused(&data).await?.stderr.contains("metadata.redb"));
+    let repair = run(&["repair", named, "--yes"]).await?;
+    ensure!(repair.code == Some(1) && repair.stderr.contains("metadata.redb; stop it first"), "{repair:?}");
     let load = loading.stop().await?;
     let mut broker = broker;
     broker.kill_9().await?;

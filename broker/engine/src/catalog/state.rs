@@ -39,7 +39,12 @@ impl StreamRow {
     /// `now`: no change of the retention leaves a later `kept_from` behind, but a clock that was ahead then does.
     pub(crate) fn kept_since(&self, now: TimestampMs) -> TimestampMs {
         let before = |hours: u32| now.saturating_sub_ms(u64::from(hours) * HOUR_MS);
-        before(self.settings.retention_hours).max(self.kept_from.min(before(RETENTION_HOURS_MIN)))
+        before(self.settings.retention_hours).max(self.let_go_before(now))
+    }
+
+    /// Records that arrived earlier were let go of by changes of the retention.
+    pub(crate) fn let_go_before(&self, now: TimestampMs) -> TimestampMs {
+        self.kept_from.min(now.saturating_sub_ms(u64::from(RETENTION_HOURS_MIN) * HOUR_MS))
     }
 }
 

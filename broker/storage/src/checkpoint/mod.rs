@@ -4,7 +4,7 @@
 //! opening reads it and not the data.
 //!
 //! ```text
-//!  0 magic 8 | 8 crc32 of 12.. | 12 version 4 | 16 durable flag 4 | 20 logs 4 | 24 epoch 4 | 28 zero 4 | 32 next group 8
+//!  0 magic 8 | 8 crc32 of 12.. | 12 version 4 | 16 durable flag 4 | 20 logs 4 | 24 epoch 4 | 28 directory 4 | 32 next group 8
 //!  per log: id 8 | horizon 8 | durable 8 | next segment 8 | newest arrival + 1 (0: none) 8 | flags 4 (1: sealed, 2: in flight)
 //!           segments 4 | per segment: number 8 | base 8 | capacity 8 | end 8 | first arrival 8 | last arrival 8
 //!           index entries of the last segment 4 | per entry: index 8 | arrival 8 | offset 8
@@ -79,6 +79,8 @@ pub(crate) struct Checkpoint {
     /// Journal groups below are not needed.
     pub next_group: u64,
     pub epoch: Epoch,
+    /// The directory it belongs to, as its owner names it; 0: not told.
+    pub directory: u32,
     /// Whether what was written after this checkpoint was made durable write by write.
     pub durable: Durable,
     pub logs: Vec<LogEntry>,
@@ -93,7 +95,7 @@ impl Checkpoint {
         out.u32(u32::from(self.durable == Durable::EachGroup));
         out.count(self.logs.len());
         out.u32(self.epoch.get());
-        out.u32(0);
+        out.u32(self.directory);
         out.u64(self.next_group);
         for log in &self.logs {
             out.log(log);
@@ -127,13 +129,13 @@ impl Checkpoint {
         let durable = if fields.u32()? != 0 { Durable::EachGroup } else { Durable::Later };
         let count = usize::try_from(fields.u32()?).ok()?;
         let epoch = Epoch::new(fields.u32()?).ok()?;
-        fields.u32()?;
+        let directory = fields.u32()?;
         let next_group = fields.u64()?;
         let mut logs = Vec::new();
         for _ in 0..count {
             logs.push(log_entry(fields)?);
         }
-        fields.0.is_empty().then_some(Self { next_group, epoch, durable, logs })
+        fields.0.is_empty().then_some(Self { next_group, epoch, directory, durable, logs })
     }
 
     /// Makes this the checkpoint of the directory, durably.
@@ -283,6 +285,7 @@ mod tests {
         Checkpoint {
             next_group: 77,
             epoch: Epoch::new(5).unwrap(),
+            directory: 6,
             durable: Durable::EachGroup,
             logs: vec![LogEntry {
                 id: LogId::new(9),

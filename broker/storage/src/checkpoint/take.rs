@@ -58,6 +58,7 @@ impl Shared {
         let checkpoint = Checkpoint {
             next_group: committer.journal.next_group(),
             epoch: self.epoch,
+            directory: self.directory,
             durable: self.written_durable(),
             logs,
         };

@@ -66,6 +66,8 @@ pub struct Used {
     pub epoch: Epoch,
     /// The highest log that has a file.
     pub log: LogId,
+    /// Its name; 0 if its checkpoint does not tell.
+    pub directory: u32,
 }
 
 /// What the directory has used; none of a new one.
@@ -80,7 +82,7 @@ pub fn used(disk: &dyn Disk) -> Result<Option<Used>> {
         };
     };
     let log = newest_log(disk)?.unwrap_or(LogId::new(0));
-    Ok(Some(Used { epoch: checkpoint.epoch, log }))
+    Ok(Some(Used { epoch: checkpoint.epoch, log, directory: checkpoint.directory }))
 }
 
 /// The highest log that has a segment.

@@ -50,7 +50,7 @@ pub(super) fn rebuild(disk: &dyn Disk, epoch: Epoch, keep: Keep<'_>) -> Result<C
     }
     let next_group = groups.first().map_or(next_group, |group| group.number);
     let epoch = newest.unwrap_or(epoch);
-    Ok(Checkpoint { next_group, epoch, durable, logs: logs.into_values().collect() })
+    Ok(Checkpoint { next_group, epoch, directory: 0, durable, logs: logs.into_values().collect() })
 }
 
 /// What the segments say.

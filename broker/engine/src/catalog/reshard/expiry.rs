@@ -15,15 +15,14 @@ pub(crate) fn has_passed(shard: &Shard, kept_since: TimestampMs) -> bool {
     matches!(shard.state, ShardState::Closed { closed, .. } if closed < kept_since)
 }
 
-/// The shards of a stream that may go, by id; `is_empty` says whether a log holds no record any more.
+/// The shards of a stream that may go, by id, if records are kept from `kept_since` on; `is_empty` says whether a log holds no record any more.
 pub(super) fn passed(
     state: &CatalogState,
     stream: &StreamRow,
-    now: TimestampMs,
+    kept_since: TimestampMs,
     is_empty: impl Fn(LogId) -> bool,
 ) -> Vec<ShardId> {
     let mut going = BTreeSet::new();
-    let kept_since = stream.kept_since(now);
     // ids of parents are below those of their children, so that one pass suffices
     for row in state.shards(stream.incarnation) {
         let stays = |id: &ShardId| state.shard(stream.incarnation, *id).is_some() && !going.contains(id);
@@ -38,10 +37,11 @@ pub(super) fn passed(
 impl Owner {
     /// Lets go of all shards that have passed the retention.
     pub(in crate::catalog) async fn expire(&mut self) -> Result<()> {
-        let now = self.shared.clock().now();
+        let (now, monotonic) = (self.shared.clock().now(), self.shared.clock().monotonic());
+        let certain = |row: &StreamRow| self.shared.even_time().certain(row.kept_since(now), monotonic);
         let is_empty =
             |log| self.storage.log(log).is_none_or(|log| log.marks().horizon() >= log.marks().durable());
-        let of_stream = |row: &StreamRow| (row.key.clone(), passed(&self.state, row, now, is_empty));
+        let of_stream = |row: &StreamRow| (row.key.clone(), passed(&self.state, row, certain(row), is_empty));
         let streams: Vec<_> =
             self.state.streams().map(of_stream).filter(|(_, going)| !going.is_empty()).collect();
         for (key, going) in streams {

@@ -299,7 +299,9 @@ fn an_expired_shard_goes_with_its_parents_or_after_them_and_only_when_empty() {
     let logs: BTreeMap<ShardId, _> =
         model.state.shards(model.stream().incarnation).map(|row| (row.shard.id, row.log)).collect();
     let going = |now, holding: &[u32]| {
-        passed(&model.state, model.stream(), now, |log| !holding.iter().any(|held| logs[&id(*held)] == log))
+        passed(&model.state, model.stream(), model.stream().kept_since(now), |log| {
+            !holding.iter().any(|held| logs[&id(*held)] == log)
+        })
     };
     assert_eq!(going(NOW, &[]), []);
     assert_eq!(going(TimestampMs::new(NOW.get() + day), &[]), []);
@@ -396,7 +398,7 @@ proptest! {
                 }
                 Step::Expire => {
                     let late = TimestampMs::new(model.now.get() + 25 * 3_600_000);
-                    let going = passed(&model.state, model.stream(), late, |_| true);
+                    let going = passed(&model.state, model.stream(), model.stream().kept_since(late), |_| true);
                     let incarnation = model.stream().incarnation;
                     model.complete_from = model.shards().iter().map(|shard| shard.created).max().unwrap();
                     model.commit(going.into_iter().map(|id| Change::ShardGone(incarnation, id)).collect());
