@@ -21,13 +21,14 @@ use crate::store::redb::{FILE_NAME, RedbStore};
 use crate::store::writer::Metadata;
 use crate::stream::{Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 use parking_lot::Mutex;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_storage::disk::{Disk, real::RealDisk};
 use tidemill_storage::{Health, Opening, Storage, Used};
 use tidemill_types::{AccountId, Clock, ConsumerName, HashKey, ShardId, StreamKey, StreamName};
-use tracing::info;
+use tracing::{info, warn};
 
 /// How long closing waits for what is queued to become durable.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -337,7 +338,21 @@ fn open_directory(dir: &Path) -> Result<Ground> {
         directory::check_counted(0, used(&*disk)?)?; // before it is made
         info!(directory = %dir.display(), "there is nothing yet: a new data directory is begun");
     }
-    Ok(Ground { disk, store: Box::new(RedbStore::open(dir)?) })
+    let store = match RedbStore::open(dir) {
+        Err(error) if error.kind() == ErrorKind::Damaged && is_only_metadata(&*disk).map_err(unusable)? => {
+            warn!(%error, "the first start of this directory was cut short before anything was taken; it begins anew");
+            RedbStore::set_aside(dir).and_then(|()| RedbStore::open(dir))
+        }
+        opened => opened,
+    };
+    Ok(Ground { disk, store: Box::new(store?) })
+}
+
+/// Whether a first start has come no further than its metadata store: all of the rest is made before anything is taken.
+fn is_only_metadata(disk: &dyn Disk) -> io::Result<bool> {
+    let names = disk.list("")?;
+    Ok(disk.list("segments")?.is_empty()
+        && !names.iter().any(|(name, _)| name == "checkpoint" || name.starts_with("journal-")))
 }
 
 fn used(disk: &dyn Disk) -> Result<Option<Used>> {

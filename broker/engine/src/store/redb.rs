@@ -25,6 +25,7 @@ use tracing::warn;
 
 /// The name of the file within the data directory.
 pub(crate) const FILE_NAME: &str = "metadata.redb";
+const ASIDE_NAME: &str = "metadata.redb.unfinished";
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("metadata");
 const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits");
 /// All metadata of a thousand shards is about a megabyte.
@@ -52,6 +53,14 @@ impl RedbStore {
             Error::caused(ErrorKind::Unavailable, format!("could not sync {}", dir.display()), e)
         })?;
         Ok(Self { path, state: State::Open(database), commits })
+    }
+
+    /// Moves a file out of the way that was cut short while it was made.
+    pub(crate) fn set_aside(dir: &Path) -> Result<()> {
+        let (path, aside) = (dir.join(FILE_NAME), dir.join(ASIDE_NAME));
+        std::fs::rename(&path, aside).map_err(|e| {
+            Error::caused(ErrorKind::Unavailable, format!("could not rename {}", path.display()), e)
+        })
     }
 
     /// The rows of the file in `dir`, every checksum verified, without a change to it: it is read into memory, where what a

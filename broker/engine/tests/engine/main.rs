@@ -5,6 +5,7 @@
 mod apps;
 mod consumers;
 mod encryption;
+mod first_start;
 mod handoffs;
 mod leases;
 mod quotas;
