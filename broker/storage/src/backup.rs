@@ -161,9 +161,11 @@ fn copy_segment(
     let mut offset = from;
     while offset < segment.end {
         let length = (segment.end - offset).min(PART_BYTES);
-        let bytes = open.bytes(offset, usize::try_from(length).expect("a part fits in memory"))?;
+        let length = usize::try_from(length).expect("a part fits in memory");
+        let bytes = open.bytes(offset, length)?;
+        open.ready(offset, length)?;
         give(Part { log, number: segment.number, capacity: segment.capacity, offset, bytes })?;
-        offset += length;
+        offset += length as u64;
     }
     Ok(true)
 }

@@ -79,6 +79,11 @@ impl<'a> Frames<'a> {
         Self { expected: Some(expected), ..self }
     }
 
+    /// Where the next one lies.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     fn look(&self) -> Result<FrameHeader, FrameError> {
         let header = FrameHeader::decode(&self.bytes[self.at..])?;
         // a lost or misdirected write may have left an intact frame of an earlier use of the file in its place

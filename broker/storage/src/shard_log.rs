@@ -9,13 +9,13 @@ use crate::damage::{Frames, Lying, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Seen;
-use crate::segment::{SegmentHeader, SegmentId, SparseIndex};
+use crate::segment::{Pages, SegmentHeader, SegmentId, SparseIndex};
 use crate::shared::Shared;
 use crate::sync::{Mutex, RwLock};
 use crate::{Appended, LogId, Marks};
 use bytes::Bytes;
 use std::sync::Arc;
-use tidemill_types::{Frame, FrameKind, ProducerId, SequenceIndex, TimestampMs};
+use tidemill_types::{Frame, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
 pub(crate) const TRIM_RACES_MAX: u32 = 16;
@@ -91,6 +91,22 @@ pub(crate) struct Stretch {
     pub(crate) behind: SequenceIndex,
 }
 
+impl Stretch {
+    fn bytes(&self) -> usize {
+        usize::try_from(self.end - self.offset).expect("segments fit in memory maps")
+    }
+}
+
+/// Why a walk over a stretch ends.
+enum Stop {
+    /// Nothing more is to be had of it.
+    AtEnd,
+    /// More would be too much.
+    Full,
+    /// What comes cannot be read, or is damaged.
+    At(Error),
+}
+
 impl ShardLog {
     /// Its identity.
     pub fn id(&self) -> LogId {
@@ -153,7 +169,7 @@ impl ShardLog {
     /// A closing entry is passed over: it carries no record. So is what `tidemill repair` has put in the place of damage.
     ///
     /// Errors: [`ErrorKind::Damaged`] with [`Error::lost`] if what is to come first cannot be read; a read from behind it
-    /// succeeds.
+    /// succeeds. [`ErrorKind::Io`] if the disk cannot give it: it may be able to later, so nothing is passed over.
     pub fn read(&self, from: SequenceIndex, max_bytes: usize) -> Result<Chunk> {
         let asked = from;
         let mut from = from;
@@ -302,25 +318,35 @@ impl ShardLog {
         durable: SequenceIndex,
         max_bytes: usize,
     ) -> Result<Chunk> {
-        let bytes = self.bytes_of(stretch)?;
+        let open = self.shared.open_segments.get(stretch.segment)?;
+        let bytes = open.bytes(stretch.offset, stretch.bytes())?;
+        let mut pages = Pages::new(&open, stretch.offset, bytes.len());
+        let mut frames = Frames::new(self.inner.id, &bytes);
         let mut taken = 0..0;
         let mut chunk = Chunk::none(from);
-        let mut whole = true;
-        for lying in Frames::new(self.inner.id, &bytes) {
+        let stop = loop {
             if chunk.next >= durable {
-                break;
+                break Stop::AtEnd;
             }
-            let (at, why, next) = match lying {
-                Lying::Frame(_, header) if header.last() < from || header.kind != FrameKind::Records => {
+            if let Err(error) = pages.up_to(frames.at() + FrameHeader::BYTES) {
+                break Stop::At(error);
+            }
+            let (at, why, next) = match frames.next() {
+                None => break Stop::AtEnd,
+                Some(Lying::Frame(_, header))
+                    if header.last() < from || header.kind != FrameKind::Records =>
+                {
                     chunk.next = chunk.next.max(header.next());
                     continue;
                 }
-                Lying::Frame(at, header) => {
+                Some(Lying::Frame(at, header)) => {
                     if taken.is_empty() {
                         taken = at..at;
                     } else if taken.end != at || taken.len() + header.frame_bytes as usize > max_bytes {
-                        whole = false;
-                        break;
+                        break Stop::Full;
+                    }
+                    if let Err(error) = pages.up_to(at + header.frame_bytes as usize) {
+                        break Stop::At(error);
                     }
                     match Frame::decode(&bytes.slice(at..)) {
                         Ok(frame) => {
@@ -332,29 +358,28 @@ impl ShardLog {
                         Err(why) => (at, why, header.next()),
                     }
                 }
-                Lying::Bad(bad) => (bad.at, bad.why, bad.next.unwrap_or(stretch.behind)),
+                Some(Lying::Bad(bad)) => (bad.at, bad.why, bad.next.unwrap_or(stretch.behind)),
             };
-            if next <= from {
-                continue; // it lies before what is asked for
+            // unless it lies before what is asked for
+            if next > from {
+                let error = damaged(stretch.segment, stretch.offset + at as u64, &why);
+                break Stop::At(error.losing(chunk.next, next));
             }
-            if chunk.frames.is_empty() {
-                return Err(
-                    damaged(stretch.segment, stretch.offset + at as u64, &why).losing(chunk.next, next)
-                );
-            }
-            whole = false; // the next read begins with it
-            break;
-        }
-        if whole {
-            chunk.next = chunk.next.max(stretch.behind);
+        };
+        match stop {
+            Stop::AtEnd => chunk.next = chunk.next.max(stretch.behind),
+            Stop::At(error) if chunk.frames.is_empty() => return Err(error),
+            Stop::At(_) | Stop::Full => {} // the next read begins there
         }
         chunk.bytes = bytes.slice(taken);
         Ok(chunk)
     }
 
+    /// The bytes of a stretch for who looks for a frame at its beginning, where an index has led him.
     pub(crate) fn bytes_of(&self, stretch: &Stretch) -> Result<Bytes> {
-        let length = usize::try_from(stretch.end - stretch.offset).expect("segments fit in memory maps");
-        self.shared.open_segments.get(stretch.segment)?.bytes(stretch.offset, length)
+        let open = self.shared.open_segments.get(stretch.segment)?;
+        Pages::new(&open, stretch.offset, stretch.bytes()).up_to(FrameHeader::BYTES)?;
+        open.bytes(stretch.offset, stretch.bytes())
     }
 
     fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {

@@ -25,6 +25,7 @@ use super::{Disk, DiskFile, WriteMode, check_folder, check_name, check_range, ch
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What files hold after a power cut where they were allocated, but never written or synced.
@@ -188,6 +189,13 @@ impl FaultDisk {
         let mut inode = inode.lock();
         check_range(inode.visible().len() as u64, offset, 1)?;
         inode.flip_bit(offset, bit % 8);
+        Ok(())
+    }
+
+    /// Makes a range of a file one that the device cannot read any more.
+    pub fn spoil(&self, name: &str, range: Range<u64>) -> io::Result<()> {
+        let inode = self.shared.lock().names.find(name)?;
+        inode.lock().spoil(range);
         Ok(())
     }
 

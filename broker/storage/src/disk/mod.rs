@@ -9,6 +9,7 @@
 mod aligned;
 mod alive;
 pub mod fault;
+mod map;
 pub mod read_only;
 pub mod real;
 #[cfg(test)]
@@ -82,6 +83,9 @@ pub trait DiskFile: Send + std::marker::Sync + 'static {
     /// The bytes from a read-only map, which is made at the first call and lives until the last `Bytes` of it is gone.
     /// They show later writes too.
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes>;
+    /// Reads a range of the map in. A page of it that the disk cannot give ends the process when it is touched (SIGBUS); here it
+    /// is an error. Linux from 5.14 on; elsewhere it does nothing.
+    fn ready(&self, offset: u64, bytes: usize) -> io::Result<()>;
     /// Waits until all writes so far are durable.
     fn sync(&self) -> io::Result<()>;
     /// Asks the operating system to begin writing back a range; waits for nothing, promises nothing.

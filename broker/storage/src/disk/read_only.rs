@@ -2,6 +2,7 @@
 //!
 //! Not here: making a directory, direct writes; a missing directory is an error.
 
+use super::map::FileMap;
 use super::{
     AlignedBuffer, Disk, DiskFile, LOCK_NAME, Sync, WriteMode, check_folder, check_name, check_range,
 };
@@ -12,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A directory of the operating system that is only read.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Disk for ReadOnlyDisk {
         check_name(name)?;
         let file = File::open(self.dir.join(name))?;
         let bytes = file.metadata()?.len();
-        Ok(Arc::new(ReadOnlyFile { file, bytes, map: OnceLock::new() }))
+        Ok(Arc::new(ReadOnlyFile { file, bytes, map: FileMap::default() }))
     }
 
     fn create(&self, _name: &str, _bytes: u64, _mode: WriteMode) -> io::Result<Arc<dyn DiskFile>> {
@@ -105,7 +106,7 @@ impl Disk for ReadOnlyDisk {
 struct ReadOnlyFile {
     file: File,
     bytes: u64,
-    map: OnceLock<Bytes>,
+    map: FileMap,
 }
 
 impl DiskFile for ReadOnlyFile {
@@ -117,7 +118,10 @@ impl DiskFile for ReadOnlyFile {
         self.file.read_exact_at(into, offset)
     }
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
-        super::real::map_range(&self.file, self.bytes, &self.map, offset, bytes)
+        self.map.range(&self.file, self.bytes, offset, bytes)
+    }
+    fn ready(&self, offset: u64, bytes: usize) -> io::Result<()> {
+        self.map.ready(&self.file, self.bytes, offset, bytes)
     }
     fn write(&self, _offset: u64, _pieces: &[&[u8]], _sync: Sync) -> io::Result<()> {
         refused()

@@ -1,11 +1,12 @@
 //! The operating system's disk.
 //!
-//! The one place with `unsafe`: the map of a file, and a system call that the safe bindings lack. A file has up to two
+//! With `unsafe`: a system call that the safe bindings lack; the map of a file (`map`) is the other place. A file has up to two
 //! descriptors: one through the page cache, and one past it for direct writes. What a kernel or file system refuses
 //! (direct writes, synchronous vectored writes, preallocation) is done the slower way, with the same promises.
 //!
 //! Not here: what the bytes mean, when to sync.
 
+use super::map::FileMap;
 use super::{
     AlignedBuffer, Disk, DiskFile, LOCK_NAME, Sync, WriteMode, check_aligned, check_folder, check_name,
     check_range, check_rename,
@@ -18,7 +19,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tracing::warn;
 
 /// Pieces that one system call takes.
@@ -63,7 +64,7 @@ impl RealDisk {
             WriteMode::Direct => self.refused.open_direct(path)?,
         };
         let refused = Arc::clone(&self.refused);
-        Ok(Arc::new(RealFile { file, direct, mode, bytes, map: OnceLock::new(), refused }))
+        Ok(Arc::new(RealFile { file, direct, mode, bytes, map: FileMap::default(), refused }))
     }
 }
 
@@ -219,7 +220,7 @@ struct RealFile {
     direct: Option<File>,
     mode: WriteMode,
     bytes: u64,
-    map: OnceLock<Bytes>,
+    map: FileMap,
     refused: Arc<Refused>,
 }
 
@@ -311,7 +312,11 @@ impl DiskFile for RealFile {
     }
 
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
-        map_range(&self.file, self.bytes, &self.map, offset, bytes)
+        self.map.range(&self.file, self.bytes, offset, bytes)
+    }
+
+    fn ready(&self, offset: u64, bytes: usize) -> io::Result<()> {
+        self.map.ready(&self.file, self.bytes, offset, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -332,45 +337,6 @@ impl DiskFile for RealFile {
         let _ = (offset, bytes);
         Ok(())
     }
-}
-
-/// Bytes of the map of a file, which is made when it is first needed.
-pub(super) fn map_range(
-    file: &File,
-    file_bytes: u64,
-    map: &OnceLock<Bytes>,
-    offset: u64,
-    bytes: usize,
-) -> io::Result<Bytes> {
-    check_range(file_bytes, offset, bytes)?;
-    if bytes == 0 {
-        return Ok(Bytes::new());
-    }
-    let whole = match map.get() {
-        Some(whole) => whole,
-        None => {
-            let made = map_whole(file)?;
-            map.get_or_init(|| made)
-        }
-    };
-    let start = usize::try_from(offset).map_err(io::Error::other)?;
-    match start.checked_add(bytes) {
-        Some(end) if end <= whole.len() => Ok(whole.slice(start..end)),
-        _ => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file has become shorter since it was opened",
-        )),
-    }
-}
-
-#[allow(unsafe_code)]
-fn map_whole(file: &File) -> io::Result<Bytes> {
-    // SAFETY: the bytes of a map must not change under a reader, and the file must not become shorter. Our files never
-    // change their size: they are unlinked, not truncated, and the lock keeps other processes of ours away. Bytes that
-    // are handed out lie below the durable mark and are not written again while the file has a reader; what is checked
-    // by its checksum before it is believed (recovery) is checked in memory of its own or is read with no writer about.
-    let map = unsafe { memmap2::Mmap::map(file)? };
-    Ok(Bytes::from_owner(map))
 }
 
 #[cfg(target_os = "linux")]

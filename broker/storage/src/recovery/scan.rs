@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Durable, ReplayRun};
 use crate::log_state::{Closing, Segment};
 use crate::producers::Batch;
-use crate::segment::{SegmentHeader, SegmentId};
+use crate::segment::{Pages, SegmentHeader, SegmentId};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use tidemill_types::{Frame, FrameHeader, FrameKind, SequenceIndex, limits};
@@ -44,9 +44,12 @@ pub(super) fn forward(
     Ok(())
 }
 
-fn rest_of(work: &Recovery<'_>, id: SegmentId, from: u64, capacity: u64) -> Result<Bytes> {
-    let length = usize::try_from(capacity - from).expect("segments fit in memory maps");
-    work.open.get(id)?.bytes(from, length)
+/// The beginning of what lies behind `from` in a segment.
+fn window_of(work: &Recovery<'_>, id: SegmentId, from: u64, capacity: u64) -> Result<Bytes> {
+    let length = usize::try_from(capacity - from).unwrap_or(usize::MAX).min(LOOK_BEHIND_BYTES);
+    let open = work.open.get(id)?;
+    open.ready(from, length)?;
+    open.bytes(from, length)
 }
 
 /// Takes the intact frames of the segment being filled.
@@ -55,10 +58,17 @@ fn walk_last(work: &Recovery<'_>, log: &mut Reviving, touched: &mut BTreeSet<Seg
     let Some(segment) = state.segments.back_mut() else { return Ok(()) };
     let id = SegmentId { log: log.id, number: segment.number };
     let from = segment.durable_end;
-    let bytes = rest_of(work, id, from, segment.capacity)?;
+    let length = usize::try_from(segment.capacity - from).expect("segments fit in memory maps");
+    let open = work.open.get(id)?;
+    let (bytes, mut pages) = (open.bytes(from, length)?, Pages::new(&open, from, length));
     let mut at = 0;
-    while let Ok(frame) = Frame::decode(&bytes.slice(at..)) {
-        let header = *frame.header();
+    loop {
+        pages.up_to(at + FrameHeader::BYTES)?;
+        let Ok(header) = FrameHeader::decode(&bytes[at..]) else { break };
+        pages.up_to(at + header.frame_bytes as usize)?;
+        if Frame::decode(&bytes.slice(at..)).is_err() {
+            break;
+        }
         if header.log != log.id.get() || !header.first.follows(state.marks.durable()) {
             break;
         }
@@ -153,8 +163,7 @@ fn tell_damage(work: &Recovery<'_>, log: &Reviving) -> Result<()> {
         return refuse("frames that the journal holds lie behind it".to_owned());
     }
     if let Some(last) = log.state.segments.back() {
-        let bytes = rest_of(work, id, last.durable_end, last.capacity)?;
-        let window = bytes.slice(..bytes.len().min(LOOK_BEHIND_BYTES));
+        let window = window_of(work, id, last.durable_end, last.capacity)?;
         if let Some((at, frame)) = later_frame(&window, log.id.get(), expected) {
             return refuse(format!(
                 "the frame there is not intact, but that of {} at {} is",
@@ -169,10 +178,10 @@ fn tell_damage(work: &Recovery<'_>, log: &Reviving) -> Result<()> {
         }
         let behind = SegmentId { log: log.id, number };
         let header = header_of(work, behind, capacity)?;
-        let bytes = rest_of(work, behind, SegmentHeader::BYTES as u64, capacity)?;
+        let window = window_of(work, behind, SegmentHeader::BYTES as u64, capacity)?;
         // a header is durable before the first frame behind it
         if header.is_none()
-            && let Ok(frame) = Frame::decode(&bytes)
+            && let Ok(frame) = Frame::decode(&window)
             && frame.header().log == log.id.get()
             && frame.header().first >= expected
         {
@@ -181,7 +190,6 @@ fn tell_damage(work: &Recovery<'_>, log: &Reviving) -> Result<()> {
                 format!("{file} is damaged at offset 0: its header is not intact, but frame {first} is");
             return Err(Error::new(ErrorKind::Damaged, message));
         }
-        let window = bytes.slice(..bytes.len().min(LOOK_BEHIND_BYTES));
         if let Some((_, frame)) = later_frame(&window, log.id.get(), expected) {
             return refuse(format!("{} goes on with {}", behind.file(), frame.first));
         }

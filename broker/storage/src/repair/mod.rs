@@ -12,7 +12,7 @@ mod bridge;
 mod checkpoint;
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, Sync, WriteMode};
+use crate::disk::{Disk, DiskFile, Sync, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal;
 use crate::segment::{FOLDER, SegmentHeader};
@@ -108,7 +108,21 @@ fn keep_file(disk: &dyn Disk, name: &str, keep: Keep<'_>) -> Result<()> {
         Err(error) => return Err(io("open", name)(error)),
     };
     let mut bytes = vec![0; usize::try_from(file.len()).expect("files fit in memory")];
-    file.read(0, &mut bytes).and_then(|()| keep(name, 0, &bytes)).map_err(io("keep a copy of", name))
+    read_what_can_be(&*file, 0, &mut bytes);
+    keep(name, 0, &bytes).map_err(io("keep a copy of", name))
+}
+
+/// Fills `into` with what the disk can give; the rest is zeros.
+fn read_what_can_be(file: &dyn DiskFile, offset: u64, into: &mut [u8]) {
+    const PAGE: usize = 4096;
+    if file.read(offset, into).is_ok() {
+        return;
+    }
+    for (at, page) in (offset..).step_by(PAGE).zip(into.chunks_mut(PAGE)) {
+        if file.read(at, page).is_err() {
+            page.fill(0);
+        }
+    }
 }
 
 /// Bad groups become groups that carry nothing. What they had carried may lie in the segments all the same, so every log is
@@ -135,7 +149,7 @@ fn write_header(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Resu
         .map_err(io("write the header of", &name))
 }
 
-/// The file with the size it should have: what there is of it, and zeros.
+/// The file made anew with the size it should have: what there is of it, and zeros, also for what the disk cannot give.
 fn make_whole(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Result<()> {
     const STEP: usize = 1 << 20;
     let name = header.id.file();
@@ -152,9 +166,8 @@ fn make_whole(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Result
         let mut buffer = vec![0; STEP];
         for offset in (0..there).step_by(STEP) {
             let length = usize::try_from(there - offset).unwrap_or(STEP).min(STEP);
-            old.read(offset, &mut buffer[..length])
-                .and_then(|()| new.write(offset, &[&buffer[..length]], Sync::None))
-                .map_err(io("copy", &name))?;
+            read_what_can_be(&*old, offset, &mut buffer[..length]);
+            new.write(offset, &[&buffer[..length]], Sync::None).map_err(io("copy", &name))?;
         }
     }
     new.write(0, &[&header.encode()], Sync::None)

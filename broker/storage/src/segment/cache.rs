@@ -48,6 +48,13 @@ impl OpenSegment {
         Ok(Bytes::from_owner(Held { bytes: mapped, _segment: self.clone() }))
     }
 
+    /// Makes a range ready to be touched.
+    pub(crate) fn ready(&self, offset: u64, bytes: usize) -> Result<()> {
+        self.file
+            .ready(offset, bytes)
+            .map_err(|e| Error::io(format!("cannot read {bytes} bytes at {offset} of {}", self.id.file()), e))
+    }
+
     /// The index of a full segment that ends at `end`: from the sidecar, or by walking the frames.
     pub(crate) fn full_index(self: &Arc<Self>, disk: &dyn Disk, end: u64) -> Result<Arc<SparseIndex>> {
         if let Some(index) = self.index.get() {
@@ -70,6 +77,7 @@ impl OpenSegment {
     fn walk(self: &Arc<Self>, end: u64) -> Result<SparseIndex> {
         tracing::info!(file = %self.id.file(), "the index of a segment is missing or damaged; walking the segment");
         let bytes = self.bytes(0, usize::try_from(end).expect("segments fit in memory maps"))?;
+        self.ready(0, bytes.len())?;
         let mut index = SparseIndex::new(self.file.len());
         let frames = bytes.slice(SegmentHeader::BYTES..);
         for lying in Frames::new(self.id.log, &frames) {

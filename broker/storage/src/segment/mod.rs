@@ -13,10 +13,12 @@
 
 mod cache;
 mod index;
+mod pages;
 mod pool;
 
 pub(crate) use cache::{OpenSegment, OpenSegments};
 pub(crate) use index::{IndexEntry, SparseIndex};
+pub(crate) use pages::Pages;
 pub(crate) use pool::{Pool, Retired};
 
 use crate::LogId;

@@ -165,12 +165,11 @@ impl Log<'_> {
             let what = format!("it has {size} bytes where {} belong", entry.capacity);
             walk.found(&file, size, what, Wrong::damage(Mend::Whole(self.header(entry))));
         }
-        let read =
-            || disk.open(&file, WriteMode::Buffered)?.map(0, usize::try_from(size).unwrap_or(usize::MAX));
-        let bytes = match read() {
+        let bytes = match read_all(disk, &file, size) {
             Ok(bytes) => bytes,
-            Err(error) => {
-                return walk.found(&file, 0, format!("it cannot be read: {error}"), Wrong::damage(None));
+            Err((at, error)) => {
+                let mend = known.map(|entry| Mend::Whole(self.header(entry)));
+                return walk.found(&file, at, format!("it cannot be read: {error}"), Wrong::damage(mend));
             }
         };
         let header = bytes.first_chunk::<{ SegmentHeader::BYTES }>().and_then(SegmentHeader::decode);
@@ -297,4 +296,16 @@ fn verify_index(disk: &dyn Disk, id: SegmentId, capacity: u64, segment: &Bytes, 
     if let Some(entry) = index.entries().iter().find(|entry| points(entry).is_none()) {
         aid(walk, format!("it says that {} begins at {}, where it does not", entry.first, entry.offset));
     }
+}
+
+/// The bytes of a file, all of which the disk can give; or where it cannot.
+fn read_all(disk: &dyn Disk, name: &str, size: u64) -> Result<Bytes, (u64, std::io::Error)> {
+    const STEP: u64 = 4096;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let file = disk.open(name, WriteMode::Buffered).map_err(|error| (0, error))?;
+    let bytes = file.map(0, size).map_err(|error| (0, error))?;
+    let Err(error) = file.ready(0, size) else { return Ok(bytes) };
+    let pages = (0..size as u64).step_by(STEP as usize);
+    let is_bad = |at: &u64| file.ready(*at, (size as u64 - at).min(STEP) as usize).is_err();
+    Err((pages.into_iter().find(is_bad).unwrap_or(0), error))
 }

@@ -6,6 +6,7 @@ mod chance;
 mod copy;
 mod read;
 mod repair;
+mod unreadable;
 mod verify;
 
 use std::sync::{Arc, mpsc};

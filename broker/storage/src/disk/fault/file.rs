@@ -25,6 +25,8 @@ pub(super) struct Inode {
     origin: Origin,
     /// A failed sync left bytes that are seen, are not durable, and are not pending either.
     is_diverged: bool,
+    /// Where the device gives nothing.
+    unreadable: Vec<Range<u64>>,
 }
 
 struct Write {
@@ -54,8 +56,15 @@ impl Inode {
             settled: HashMap::new(),
             origin,
             is_diverged: false,
+            unreadable: Vec::new(),
         };
         Arc::new(Mutex::new(inode))
+    }
+    pub(super) fn spoil(&mut self, range: Range<u64>) {
+        self.unreadable.push(range);
+    }
+    pub(super) fn is_readable(&self, range: &Range<u64>) -> bool {
+        !self.unreadable.iter().any(|bad| bad.start < range.end && range.start < bad.end)
     }
     pub(super) fn visible(&self) -> &[u8] {
         &self.visible

@@ -56,6 +56,7 @@ impl DiskFile for FaultFile {
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         check_range(self.bytes, offset, into.len())?;
         self.shared.lock().powered()?;
+        self.ready(offset, into.len())?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         into.copy_from_slice(&self.inode.lock().visible()[start..start + into.len()]);
         Ok(())
@@ -67,6 +68,11 @@ impl DiskFile for FaultFile {
         self.shared.lock().powered()?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         Ok(Bytes::copy_from_slice(&self.inode.lock().visible()[start..start + bytes]))
+    }
+
+    fn ready(&self, offset: u64, bytes: usize) -> io::Result<()> {
+        let range = offset..check_range(self.bytes, offset, bytes)?;
+        if self.inode.lock().is_readable(&range) { Ok(()) } else { Err(device_error()) }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -1,0 +1,39 @@
+//! Makes the pages of a segment ready ahead of who walks over them, so that one that the disk cannot give is an error of this
+//! walk, and not the end of the process ([`crate::disk::DiskFile::ready`]).
+
+use super::OpenSegment;
+use crate::error::Result;
+
+/// Made ready at a time. Reading 1 MiB pages in a row, 64 KiB, 256 KiB and 1 MiB made no difference that could be told.
+const STEP: usize = 256 << 10;
+
+/// A stretch of a segment, ready as far as it was asked for.
+pub(crate) struct Pages<'a> {
+    open: &'a OpenSegment,
+    offset: u64,
+    bytes: usize,
+    ready: usize,
+}
+
+impl<'a> Pages<'a> {
+    /// Nothing of these bytes is ready.
+    pub(crate) fn new(open: &'a OpenSegment, offset: u64, bytes: usize) -> Self {
+        Self { open, offset, bytes, ready: 0 }
+    }
+
+    /// Makes everything before `end` ready, which may lie behind the last byte, and some more.
+    pub(crate) fn up_to(&mut self, end: usize) -> Result<()> {
+        let end = end.min(self.bytes);
+        if end <= self.ready {
+            return Ok(());
+        }
+        let ahead = end.max(self.ready.saturating_add(STEP)).min(self.bytes);
+        let at = self.offset + self.ready as u64;
+        let done = match self.open.ready(at, ahead - self.ready) {
+            Ok(()) => ahead,
+            Err(_) => self.open.ready(at, end - self.ready).map(|()| end)?,
+        };
+        self.ready = done;
+        Ok(())
+    }
+}
