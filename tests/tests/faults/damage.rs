@@ -6,6 +6,7 @@
 
 use crate::directory::{files, refused};
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,5 +255,39 @@ async fn a_torn_or_garbled_end_of_journal_and_segments_is_cut_without_a_word_and
         sample.load.check(&broker, &format!("{what} of {changed} files")).await?;
         broker.terminate().await?;
     }
+    Ok(())
+}
+
+/// Behind a map as behind a bad sector: to touch what cannot be read would end the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_somebody_cuts_under_a_broker_costs_errors_while_it_is_cut() -> Result<()> {
+    let sample = Sample::make(false).await?;
+    let broker = Broker::start(&sample.data, &["--durability", "device"]).await?;
+    let mut kinesis = broker.kinesis();
+    kinesis.create_stream("beside", 1).await?;
+    kinesis.read_all(STREAM).await?; // now they are mapped
+    let mut segments = files(&sample.data, |name| name.ends_with(".segment"))?;
+    segments.sort_by_cached_key(|file| used(file).unwrap_or_default());
+    let cut = segments.last().context("a segment")?;
+    let whole = std::fs::read(cut)?;
+    std::fs::OpenOptions::new().write(true).open(cut)?.set_len(4096)?;
+    let mut refused = 0;
+    for shard in kinesis.shards(STREAM).await? {
+        let iterator = kinesis.iterator(STREAM, &shard, "TRIM_HORIZON", &json!(null)).await?;
+        let mut next = Some(iterator);
+        while let Some(iterator) = next {
+            let reply = kinesis.call("GetRecords", json!({ "ShardIterator": iterator }).to_string().as_bytes()).await?;
+            ensure!([200, 500].contains(&reply.status), "{} {}", reply.status, reply.text());
+            refused += usize::from(reply.status == 500);
+            let page = reply.json()?;
+            let more = reply.status == 200 && page["MillisBehindLatest"] != 0;
+            next = page["NextShardIterator"].as_str().filter(|_| more).map(str::to_owned);
+        }
+    }
+    ensure!(refused == 1, "of one shard the records cannot be read, and this is told as an error of the server: {refused}");
+    kinesis.put_records("beside", &[("k".into(), vec![b'x'; 100])]).await?;
+    std::fs::write(cut, whole)?;
+    sample.load.check(&broker, "a segment cut under the broker, put back").await?;
+    broker.terminate().await?;
     Ok(())
 }
