@@ -276,7 +276,9 @@ async fn a_segment_that_somebody_cuts_under_a_broker_costs_errors_while_it_is_cu
         let iterator = kinesis.iterator(STREAM, &shard, "TRIM_HORIZON", &json!(null)).await?;
         let mut next = Some(iterator);
         while let Some(iterator) = next {
-            let reply = kinesis.call("GetRecords", json!({ "ShardIterator": iterator }).to_string().as_bytes()).await?;
+            let reply = kinesis
+                .call("GetRecords", json!({ "ShardIterator": iterator }).to_string().as_bytes())
+                .await?;
             ensure!([200, 500].contains(&reply.status), "{} {}", reply.status, reply.text());
             refused += usize::from(reply.status == 500);
             let page = reply.json()?;
@@ -284,7 +286,10 @@ async fn a_segment_that_somebody_cuts_under_a_broker_costs_errors_while_it_is_cu
             next = page["NextShardIterator"].as_str().filter(|_| more).map(str::to_owned);
         }
     }
-    ensure!(refused == 1, "of one shard the records cannot be read, and this is told as an error of the server: {refused}");
+    ensure!(
+        refused == 1,
+        "of one shard the records cannot be read, and this is told as an error of the server: {refused}"
+    );
     kinesis.put_records("beside", &[("k".into(), vec![b'x'; 100])]).await?;
     std::fs::write(cut, whole)?;
     sample.load.check(&broker, "a segment cut under the broker, put back").await?;

@@ -4,7 +4,7 @@
 use super::OpenSegment;
 use crate::error::Result;
 
-/// Made ready at a time. Reading 1 MiB pages in a row, 64 KiB, 256 KiB and 1 MiB made no difference that could be told.
+/// Made ready at a time: few calls for who reads on, little that is read in vain for who does not.
 const STEP: usize = 256 << 10;
 
 /// A stretch of a segment, ready as far as it was asked for.
