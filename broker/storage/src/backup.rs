@@ -120,7 +120,10 @@ fn is_beginning(storage: &Storage, held: &Held, segment: &SegmentEntry, behind: 
         return behind.follows(held.next);
     }
     let id = SegmentId { log: held.log, number: held.number };
-    let head = storage.shared.open_segments.get(id).and_then(|open| open.bytes(held.end, FrameHeader::BYTES));
+    let head = storage.shared.open_segments.get(id).and_then(|open| {
+        open.ready(held.end, FrameHeader::BYTES)?;
+        open.bytes(held.end, FrameHeader::BYTES)
+    });
     let header = head.ok().and_then(|head| FrameHeader::decode(&head).ok());
     header.is_some_and(|header| header.log == held.log.get() && header.first.follows(held.next))
 }

@@ -4,7 +4,7 @@
 //! the log was opened. Where older epochs end is read from their segments, once: per end, the headers of at most one
 //! spacing of the sparse index.
 
-use crate::damage::{Frames, Lying, damaged};
+use crate::damage::{Lying, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_state::{Closing, LogState};
 use crate::segment::SegmentId;
@@ -55,16 +55,16 @@ impl ShardLog {
                 self.target(&state, at, |index| index.seek(from))
             };
             let stretch = self.refine(target, |index| index.seek(from))?;
-            let bytes = match self.bytes_of(&stretch) {
-                Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => continue,
-                bytes => bytes?,
-            };
-            let arrival = Frames::new(self.inner.id, &bytes).find_map(|lying| match lying {
+            let arrival = self.find_in(&stretch, |lying| match lying {
                 Lying::Frame(_, header) if header.last() >= from && header.kind == FrameKind::Records => {
                     Some(header.arrival)
                 }
                 _ => None, // what is bad is passed over, as readers do
             });
+            let arrival = match arrival {
+                Err(error) if error.kind() == ErrorKind::Io && self.has_left(stretch.segment) => continue,
+                arrival => arrival?,
+            };
             if arrival.is_some() {
                 return Ok(arrival);
             }
@@ -134,24 +134,21 @@ impl ShardLog {
             self.target(&state, at.ok_or_else(gone)?, |index| index.seek(last))
         };
         let stretch = self.refine(target, |index| index.seek(last))?;
-        let bytes = self.bytes_of(&stretch)?;
         let mut end = None;
-        for lying in Frames::new(self.inner.id, &bytes) {
-            let header = match lying {
-                Lying::Frame(_, header) => header,
-                Lying::Bad(bad) => {
-                    return Err(damaged(stretch.segment, stretch.offset + bad.at as u64, &bad.why));
-                }
-            };
-            if header.first >= unknown.limit {
-                break;
+        // where the next epoch begins, unless what is looked at ends before
+        let next = self.find_in(&stretch, |lying| match lying {
+            Lying::Bad(bad) => Some(Err(damaged(stretch.segment, stretch.offset + bad.at as u64, &bad.why))),
+            Lying::Frame(_, header) if header.first >= unknown.limit => Some(Ok(None)),
+            Lying::Frame(_, header) if header.first > last => Some(Ok(Some(header.first))),
+            Lying::Frame(_, header) => {
+                end = Some(header.next());
+                None
             }
-            if header.first > last {
-                return Ok((end, Some(header.first)));
-            }
-            end = Some(header.next());
+        })?;
+        match next.transpose()?.flatten() {
+            Some(next) => Ok((end, Some(next))),
+            None => Ok((end.filter(|end| *end != unknown.limit), None)),
         }
-        Ok((end.filter(|end| *end != unknown.limit), None))
     }
 
     fn id_of(&self, unknown: &Unknown) -> SegmentId {

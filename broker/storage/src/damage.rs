@@ -11,7 +11,7 @@
 
 use crate::LogId;
 use crate::error::{Error, ErrorKind};
-use crate::segment::SegmentId;
+use crate::segment::{Pages, SegmentId};
 use bytes::Bytes;
 use tidemill_types::{Frame, FrameError, FrameHeader, SequenceIndex};
 
@@ -79,9 +79,19 @@ impl<'a> Frames<'a> {
         Self { expected: Some(expected), ..self }
     }
 
-    /// Where the next one lies.
-    pub(crate) fn at(&self) -> usize {
-        self.at
+    /// What lies next, with its header ready to be touched and what had to be searched: an error if the disk cannot give it.
+    pub(crate) fn next_in(&mut self, pages: &mut Pages<'_>) -> Result<Option<Lying>, Error> {
+        if self.at >= self.bytes.len() {
+            return Ok(None);
+        }
+        pages.up_to(self.at + FrameHeader::BYTES)?;
+        Ok(Some(match self.look() {
+            Ok(header) => self.pass(header),
+            Err(why) => {
+                pages.up_to(self.bytes.len())?;
+                self.search(why)
+            }
+        }))
     }
 
     fn look(&self) -> Result<FrameHeader, FrameError> {
@@ -96,6 +106,22 @@ impl<'a> Frames<'a> {
         }
         Ok(header)
     }
+
+    fn pass(&mut self, header: FrameHeader) -> Lying {
+        let at = self.at;
+        self.at += header.frame_bytes as usize;
+        self.expected = Some(header.next());
+        Lying::Frame(at, header)
+    }
+
+    fn search(&mut self, why: FrameError) -> Lying {
+        let at = self.at;
+        let least = self.expected.unwrap_or(SequenceIndex::ZERO);
+        let behind = intact_frame(self.bytes, at + 1, self.log, least);
+        self.at = behind.map_or(self.bytes.len(), |(at, _)| at);
+        self.expected = None;
+        Lying::Bad(Bad { at, end: self.at, why, next: behind.map(|(_, header)| header.first) })
+    }
 }
 
 impl Iterator for Frames<'_> {
@@ -105,20 +131,9 @@ impl Iterator for Frames<'_> {
         if self.at >= self.bytes.len() {
             return None;
         }
-        let at = self.at;
-        match self.look() {
-            Ok(header) => {
-                self.at += header.frame_bytes as usize;
-                self.expected = Some(header.next());
-                Some(Lying::Frame(at, header))
-            }
-            Err(why) => {
-                let least = self.expected.unwrap_or(SequenceIndex::ZERO);
-                let behind = intact_frame(self.bytes, at + 1, self.log, least);
-                self.at = behind.map_or(self.bytes.len(), |(at, _)| at);
-                self.expected = None;
-                Some(Lying::Bad(Bad { at, end: self.at, why, next: behind.map(|(_, header)| header.first) }))
-            }
-        }
+        Some(match self.look() {
+            Ok(header) => self.pass(header),
+            Err(why) => self.search(why),
+        })
     }
 }

@@ -15,7 +15,7 @@ use crate::sync::{Mutex, RwLock};
 use crate::{Appended, LogId, Marks};
 use bytes::Bytes;
 use std::sync::Arc;
-use tidemill_types::{Frame, FrameHeader, FrameKind, ProducerId, SequenceIndex, TimestampMs};
+use tidemill_types::{Frame, FrameKind, ProducerId, SequenceIndex, TimestampMs};
 
 /// How often a read looks again when the segment it was sent to has been trimmed meanwhile.
 pub(crate) const TRIM_RACES_MAX: u32 = 16;
@@ -328,18 +328,16 @@ impl ShardLog {
             if chunk.next >= durable {
                 break Stop::AtEnd;
             }
-            if let Err(error) = pages.up_to(frames.at() + FrameHeader::BYTES) {
-                break Stop::At(error);
-            }
-            let (at, why, next) = match frames.next() {
-                None => break Stop::AtEnd,
-                Some(Lying::Frame(_, header))
+            let (at, why, next) = match frames.next_in(&mut pages) {
+                Err(error) => break Stop::At(error),
+                Ok(None) => break Stop::AtEnd,
+                Ok(Some(Lying::Frame(_, header)))
                     if header.last() < from || header.kind != FrameKind::Records =>
                 {
                     chunk.next = chunk.next.max(header.next());
                     continue;
                 }
-                Some(Lying::Frame(at, header)) => {
+                Ok(Some(Lying::Frame(at, header))) => {
                     if taken.is_empty() {
                         taken = at..at;
                     } else if taken.end != at || taken.len() + header.frame_bytes as usize > max_bytes {
@@ -358,7 +356,7 @@ impl ShardLog {
                         Err(why) => (at, why, header.next()),
                     }
                 }
-                Some(Lying::Bad(bad)) => (bad.at, bad.why, bad.next.unwrap_or(stretch.behind)),
+                Ok(Some(Lying::Bad(bad))) => (bad.at, bad.why, bad.next.unwrap_or(stretch.behind)),
             };
             // unless it lies before what is asked for
             if next > from {
@@ -375,19 +373,29 @@ impl ShardLog {
         Ok(chunk)
     }
 
-    /// The bytes of a stretch for who looks for a frame at its beginning, where an index has led him.
-    pub(crate) fn bytes_of(&self, stretch: &Stretch) -> Result<Bytes> {
+    /// Walks over a stretch until `found` says that it is enough; what it said then. None at the end of the stretch.
+    pub(crate) fn find_in<T>(
+        &self,
+        stretch: &Stretch,
+        mut found: impl FnMut(Lying) -> Option<T>,
+    ) -> Result<Option<T>> {
         let open = self.shared.open_segments.get(stretch.segment)?;
-        Pages::new(&open, stretch.offset, stretch.bytes()).up_to(FrameHeader::BYTES)?;
-        open.bytes(stretch.offset, stretch.bytes())
+        let bytes = open.bytes(stretch.offset, stretch.bytes())?;
+        let mut pages = Pages::new(&open, stretch.offset, bytes.len());
+        let mut frames = Frames::new(self.inner.id, &bytes);
+        while let Some(lying) = frames.next_in(&mut pages)? {
+            if let Some(found) = found(lying) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     fn first_since(&self, stretch: &Stretch, time: TimestampMs, marks: Marks) -> Result<SequenceIndex> {
-        let bytes = self.bytes_of(stretch)?;
-        let found = Frames::new(self.inner.id, &bytes).find_map(|lying| match lying {
+        let found = self.find_in(stretch, |lying| match lying {
             Lying::Frame(_, header) if header.arrival >= time => Some(header.first),
             _ => None,
-        });
+        })?;
         let behind = stretch.behind.max(marks.horizon());
         Ok(found.unwrap_or(behind).clamp(marks.horizon(), marks.durable()))
     }

@@ -4,7 +4,7 @@ use super::format::{
     Durable, FileHeader, GROUP_HEAD_BYTES, RUN_HEAD_BYTES, ReplayGroup, decode_group, encode_group_heads,
 };
 use super::name_of;
-use super::replay::{FIRST_GROUP, Listed, NO_JOURNAL, Readable, find, groups};
+use super::replay::{FIRST_GROUP, Listed, NO_JOURNAL, Readable, find_whole, groups};
 use crate::LogId;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{ALIGNMENT, Disk, Sync, WriteMode};
@@ -34,7 +34,7 @@ pub(crate) struct Survey {
 
 /// Looks at all groups, whatever is between them.
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
-    let Listed { found, mut readable, misshapen, .. } = find(disk)?;
+    let Listed { found, mut readable, misshapen, .. } = find_whole(disk)?;
     readable.extend(misshapen); // what there is of them counts
     readable.sort_by_key(|file| file.header.generation);
     let next_group = if found.files.is_empty() && readable.is_empty() { NO_JOURNAL } else { FIRST_GROUP };
@@ -65,7 +65,7 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey> {
 /// Puts groups that carry nothing in the place of bad ones that others follow and of missing ones, and a header on a file that
 /// has lost its own; gives each file the size it should have.
 pub(crate) fn mend(disk: &dyn Disk, checkpoint: &Checkpoint, keep: Keep<'_>) -> Result<()> {
-    let Listed { found, readable, headless, misshapen } = find(disk)?;
+    let Listed { found, readable, headless, misshapen } = find_whole(disk)?;
     if !misshapen.is_empty() {
         return misshapen.iter().try_for_each(|file| reshape(disk, file, keep));
     }
@@ -148,7 +148,7 @@ fn chain_from(file: &Readable, mut at: usize, mut expected: u64) -> (usize, u64)
 /// the end of the file before, or else in a file of their own. Not behind a file whose groups were not durable one by one: there
 /// the journal ends.
 fn fill_gap(disk: &dyn Disk, from: u64, keep: Keep<'_>) -> Result<()> {
-    let Listed { found, mut readable, .. } = find(disk)?;
+    let Listed { found, mut readable, .. } = find_whole(disk)?;
     readable.sort_by_key(|file| file.header.generation);
     let begin = readable.iter().rposition(|file| file.header.first_group <= from).unwrap_or(0);
     let mut next = from;

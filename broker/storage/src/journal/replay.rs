@@ -34,7 +34,20 @@ pub(super) struct Listed {
 pub(super) struct Readable {
     pub(super) name: String,
     pub(super) header: FileHeader,
+    /// Only its header may be touched before it is ready.
     pub(super) bytes: Bytes,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Readable {
+    /// An error if the disk cannot give all of it.
+    fn ready(&self) -> Result<()> {
+        ready(&*self.file, &self.name, self.bytes.len())
+    }
+}
+
+fn ready(file: &dyn DiskFile, name: &str, bytes: usize) -> Result<()> {
+    file.ready(0, bytes).map_err(|e| Error::io(format!("cannot read {name}"), e))
 }
 
 /// The number of a directory's first group.
@@ -50,7 +63,7 @@ pub(crate) fn replay(
     mut apply: impl FnMut(ReplayGroup) -> Result<()>,
 ) -> Result<(u64, Found)> {
     let Listed { found, mut readable, headless, misshapen } = find(disk)?;
-    if let Some(Readable { name, header, bytes }) = misshapen.first() {
+    if let Some(Readable { name, header, bytes, .. }) = misshapen.first() {
         let (there, expected) = (bytes.len(), header.file_bytes);
         let message = format!("{name} has {there} bytes where {expected} belong (offset {there})");
         return Err(Error::new(ErrorKind::Damaged, message).at(name, there as u64));
@@ -58,6 +71,9 @@ pub(crate) fn replay(
     if found.files.is_empty() && from != NO_JOURNAL {
         let message = format!("the journal is missing from {}: no file of it is there", disk.path());
         return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    if from == NO_JOURNAL {
+        readable.iter().try_for_each(Readable::ready)?;
     }
     if from == NO_JOURNAL && readable.iter().any(|file| groups(&file.bytes).next().is_some()) {
         let what = "the checkpoint is missing or that of a backup, but the journal holds records; run `tidemill repair`";
@@ -82,6 +98,7 @@ pub(crate) fn replay(
             )
             .at(before, 0));
         }
+        file.ready()?;
         next = walk(file, next, &mut apply)?;
     }
     for (name, content) in &headless {
@@ -123,7 +140,14 @@ fn holds_nothing(name: &str, content: &Bytes, next: u64) -> Result<()> {
     Err(Error::new(ErrorKind::Damaged, message).at(name, 0))
 }
 
-pub(super) fn find(disk: &dyn Disk) -> Result<Listed> {
+/// The files of a journal, all bytes of which can be touched.
+pub(super) fn find_whole(disk: &dyn Disk) -> Result<Listed> {
+    let listed = find(disk)?;
+    listed.readable.iter().chain(&listed.misshapen).try_for_each(Readable::ready)?;
+    Ok(listed)
+}
+
+fn find(disk: &dyn Disk) -> Result<Listed> {
     let mut found = Found { files: Vec::new(), unfinished: Vec::new(), next_generation: 1, next_id: 0 };
     let (mut readable, mut headless, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
     let names = disk.list("").map_err(|e| Error::io(format!("cannot list {}", disk.path()), e))?;
@@ -138,21 +162,25 @@ pub(super) fn find(disk: &dyn Disk) -> Result<Listed> {
             disk.open(&name, WriteMode::Direct).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
         let mapped = usize::try_from(bytes).expect("journal files fit in memory maps");
         let content = file.map(0, mapped).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
+        ready(&*file, &name, mapped.min(ALIGNMENT))?;
         let header = FileHeader::decode(&content);
         if let Some(header) = header.as_ref().filter(|header| header.file_bytes != bytes) {
-            misshapen.push(Readable { name, header: *header, bytes: content });
+            misshapen.push(Readable { name, header: *header, bytes: content, file });
             continue;
         }
         if bytes < 2 * ALIGNMENT as u64 || !bytes.is_multiple_of(ALIGNMENT as u64) {
             found.unfinished.push(name);
             continue;
         }
-        found.files.push(file);
+        found.files.push(Arc::clone(&file));
         match header {
-            None => headless.push((name, content)),
+            None => {
+                ready(&*file, &name, mapped)?;
+                headless.push((name, content));
+            }
             Some(header) => {
                 found.next_generation = found.next_generation.max(header.generation + 1);
-                readable.push(Readable { name, header, bytes: content });
+                readable.push(Readable { name, header, bytes: content, file });
             }
         }
     }

@@ -5,7 +5,7 @@
 //! that a log without frames was sealed (the catalog knows). Every log counts as written to, so that the next start looks at
 //! it.
 
-use super::{Keep, io};
+use super::{Keep, io, read_what_can_be};
 use crate::LogId;
 use crate::checkpoint::{Checkpoint, LogEntry, SegmentEntry};
 use crate::damage::{Frames, Lying};
@@ -120,8 +120,15 @@ fn log_entry(disk: &dyn Disk, id: LogId, numbers: &BTreeMap<u64, u64>, durable: 
     for (&number, &bytes) in numbers {
         let name = SegmentId { log: id, number }.file();
         let length = usize::try_from(bytes).expect("segments fit in memory maps");
-        let content = disk.open(&name, WriteMode::Buffered).and_then(|file| file.map(0, length));
-        contents.push((number, content.map_err(io("read", &name))?));
+        let file = disk.open(&name, WriteMode::Buffered).map_err(io("open", &name))?;
+        let content = if file.ready(0, length).is_ok() {
+            file.map(0, length).map_err(io("read", &name))?
+        } else {
+            let mut copy = vec![0; length]; // told and mended once there is a checkpoint
+            read_what_can_be(&*file, 0, &mut copy);
+            copy.into()
+        };
+        contents.push((number, content));
     }
     let bases: Vec<_> = contents.iter().map(|(number, content)| base_of(id, *number, content)).collect();
     for (at, (number, content)) in contents.iter().enumerate() {

@@ -112,17 +112,18 @@ fn keep_file(disk: &dyn Disk, name: &str, keep: Keep<'_>) -> Result<()> {
     keep(name, 0, &bytes).map_err(io("keep a copy of", name))
 }
 
-/// Fills `into` with what the disk can give; the rest is zeros.
-fn read_what_can_be(file: &dyn DiskFile, offset: u64, into: &mut [u8]) {
+/// Fills `into` with what the disk can give; the rest is zeros. Whether that was all.
+fn read_what_can_be(file: &dyn DiskFile, offset: u64, into: &mut [u8]) -> bool {
     const PAGE: usize = 4096;
     if file.read(offset, into).is_ok() {
-        return;
+        return true;
     }
     for (at, page) in (offset..).step_by(PAGE).zip(into.chunks_mut(PAGE)) {
         if file.read(at, page).is_err() {
             page.fill(0);
         }
     }
+    false
 }
 
 /// Bad groups become groups that carry nothing. What they had carried may lie in the segments all the same, so every log is
@@ -149,6 +150,9 @@ fn write_header(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Resu
         .map_err(io("write the header of", &name))
 }
 
+/// Behind the name of a file that was made anew because the disk could not give all of it: it stays, for it may be able to later.
+const UNREADABLE: &str = ".unreadable";
+
 /// The file made anew with the size it should have: what there is of it, and zeros, also for what the disk cannot give.
 fn make_whole(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Result<()> {
     const STEP: usize = 1 << 20;
@@ -161,17 +165,19 @@ fn make_whole(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Result
         _ => {}
     }
     let new = disk.create(NEW_NAME, header.capacity, WriteMode::Buffered).map_err(io("make", NEW_NAME))?;
+    let mut is_all = true;
     if let Ok(old) = disk.open(&name, WriteMode::Buffered) {
         let there = old.len().min(header.capacity);
         let mut buffer = vec![0; STEP];
         for offset in (0..there).step_by(STEP) {
             let length = usize::try_from(there - offset).unwrap_or(STEP).min(STEP);
-            read_what_can_be(&*old, offset, &mut buffer[..length]);
+            is_all &= read_what_can_be(&*old, offset, &mut buffer[..length]);
             new.write(offset, &[&buffer[..length]], Sync::None).map_err(io("copy", &name))?;
         }
     }
     new.write(0, &[&header.encode()], Sync::None)
         .and_then(|()| new.sync())
+        .and_then(|()| if is_all { Ok(()) } else { disk.rename(&name, &format!("{name}{UNREADABLE}")) })
         .and_then(|()| disk.rename(NEW_NAME, &name))
         .and_then(|()| disk.sync_dir(FOLDER))
         .map_err(io("make", &name))

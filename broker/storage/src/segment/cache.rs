@@ -3,7 +3,7 @@
 //! Who reads a segment holds its [`OpenSegment`] through the bytes handed out; such a segment is never closed, so one
 //! file is never open twice, and a count of one tells that nobody reads it.
 
-use super::{FOLDER, SegmentHeader, SegmentId, SparseIndex};
+use super::{FOLDER, Pages, SegmentHeader, SegmentId, SparseIndex};
 use crate::damage::{Frames, Lying};
 use crate::disk::{Disk, DiskFile, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -77,10 +77,11 @@ impl OpenSegment {
     fn walk(self: &Arc<Self>, end: u64) -> Result<SparseIndex> {
         tracing::info!(file = %self.id.file(), "the index of a segment is missing or damaged; walking the segment");
         let bytes = self.bytes(0, usize::try_from(end).expect("segments fit in memory maps"))?;
-        self.ready(0, bytes.len())?;
         let mut index = SparseIndex::new(self.file.len());
         let frames = bytes.slice(SegmentHeader::BYTES..);
-        for lying in Frames::new(self.id.log, &frames) {
+        let mut pages = Pages::new(self, SegmentHeader::BYTES as u64, frames.len());
+        let mut walk = Frames::new(self.id.log, &frames);
+        while let Some(lying) = walk.next_in(&mut pages)? {
             // what is bad is told by who reads it
             if let Lying::Frame(at, header) = lying {
                 index.note(&header, (SegmentHeader::BYTES + at) as u64);

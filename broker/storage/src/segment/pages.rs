@@ -13,12 +13,14 @@ pub(crate) struct Pages<'a> {
     offset: u64,
     bytes: usize,
     ready: usize,
+    /// How much more than asked for: nothing once that has failed, or a disk that tries for seconds would be asked again and again.
+    ahead: usize,
 }
 
 impl<'a> Pages<'a> {
     /// Nothing of these bytes is ready.
     pub(crate) fn new(open: &'a OpenSegment, offset: u64, bytes: usize) -> Self {
-        Self { open, offset, bytes, ready: 0 }
+        Self { open, offset, bytes, ready: 0, ahead: STEP }
     }
 
     /// Makes everything before `end` ready, which may lie behind the last byte, and some more.
@@ -27,13 +29,17 @@ impl<'a> Pages<'a> {
         if end <= self.ready {
             return Ok(());
         }
-        let ahead = end.max(self.ready.saturating_add(STEP)).min(self.bytes);
         let at = self.offset + self.ready as u64;
-        let done = match self.open.ready(at, ahead - self.ready) {
-            Ok(()) => ahead,
-            Err(_) => self.open.ready(at, end - self.ready).map(|()| end)?,
-        };
-        self.ready = done;
+        let more = end.max(self.ready.saturating_add(self.ahead)).min(self.bytes);
+        match self.open.ready(at, more - self.ready) {
+            Ok(()) => self.ready = more,
+            Err(error) if more == end => return Err(error),
+            Err(_) => {
+                self.ahead = 0;
+                self.open.ready(at, end - self.ready)?;
+                self.ready = end;
+            }
+        }
         Ok(())
     }
 }

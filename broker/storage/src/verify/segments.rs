@@ -168,7 +168,8 @@ impl Log<'_> {
         let bytes = match read_all(disk, &file, size) {
             Ok(bytes) => bytes,
             Err((at, error)) => {
-                let mend = known.map(|entry| Mend::Whole(self.header(entry)));
+                let own = header_in(disk, &file).filter(|own| own.id == id && own.capacity == size);
+                let mend = known.map(|entry| self.header(entry)).or(own).map(Mend::Whole);
                 return walk.found(&file, at, format!("it cannot be read: {error}"), Wrong::damage(mend));
             }
         };
@@ -296,6 +297,13 @@ fn verify_index(disk: &dyn Disk, id: SegmentId, capacity: u64, segment: &Bytes, 
     if let Some(entry) = index.entries().iter().find(|entry| points(entry).is_none()) {
         aid(walk, format!("it says that {} begins at {}, where it does not", entry.first, entry.offset));
     }
+}
+
+/// The header of a segment, if the disk can give it.
+fn header_in(disk: &dyn Disk, name: &str) -> Option<SegmentHeader> {
+    let mut head = [0; SegmentHeader::BYTES];
+    disk.open(name, WriteMode::Buffered).and_then(|file| file.read(0, &mut head)).ok()?;
+    SegmentHeader::decode(&head)
 }
 
 /// The bytes of a file, all of which the disk can give; or where it cannot.

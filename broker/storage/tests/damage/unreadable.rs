@@ -2,13 +2,13 @@
 //! cost of what lay there.
 
 use crate::repair::{Records, all, repaired_in};
-use crate::{LOGS, closed, end, fill_sizes, names, open, read_all, verified};
+use crate::{BEGINNING, LOGS, closed, end, fill_sizes, names, open, read_all, try_open, verified};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::disk::real::RealDisk;
-use tidemill_storage::{ErrorKind, ShardLog};
-use tidemill_types::SequenceIndex;
+use tidemill_storage::{Durability, ErrorKind, ShardLog};
+use tidemill_types::{SequenceIndex, TimestampMs};
 
 /// What a device loses at a time.
 const SECTOR: u64 = 512;
@@ -67,6 +67,10 @@ fn a_sector_that_cannot_be_read_is_an_error_of_its_records_and_nothing_is_passed
                 let (given, unreadable) = given(&log, intact);
                 assert!(given.iter().all(|record| intact.contains(record)), "{file} at {at}");
                 assert_eq!(given.len() + unreadable, intact.len(), "{file} at {at}");
+                // who looks for a time or counts is told so, or need not look there
+                for done in [log.seek_time(BEGINNING).map(drop), log.records_from(intact[0].0).map(drop)] {
+                    assert!(done.is_ok() || unreadable > 0, "{file} at {at}");
+                }
                 let front = front(&log);
                 assert_eq!(front, intact[..front.len()], "{file} at {at}");
                 assert_eq!(front.len() < intact.len(), unreadable > 0, "{file} at {at}");
@@ -102,29 +106,71 @@ fn verification_tells_what_cannot_be_read_and_repair_costs_what_lay_there() {
     assert!(lost > 0 && lost <= spoils * 4, "{lost} records by {spoils} sectors");
 }
 
+/// After a kill, segments are there that no checkpoint knows.
+#[test]
+fn a_start_on_a_sector_that_cannot_be_read_is_refused_and_repair_makes_it_start() {
+    let killed = || {
+        let disk = FaultDisk::new(3);
+        let storage = open(Arc::new(disk.clone()), 1);
+        let put = fill_sizes(&storage, 7, &[6000; 12]);
+        (disk.process_crash(), put)
+    };
+    let (mut lost, mut refused) = (0, 0);
+    for file in names(&killed().0, |name| name.ends_with(".segment")) {
+        for turn in 0..4 {
+            let (disk, put) = killed();
+            let at = 4096 + turn * 4096;
+            disk.spoil(&file, at..at + SECTOR).unwrap();
+            match try_open(Arc::new(disk.clone()), 2, Durability::Device) {
+                Ok(_) => continue, // nothing was written there
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                    assert!(error.to_string().contains(&file), "{error}");
+                    refused += 1;
+                }
+            }
+            let done = repaired_in(&disk, 1);
+            assert!(!done.mended.is_empty() && done.left.is_empty(), "{file} at {at}: {done:?}");
+            let left = all(&disk, 2);
+            for (put, left) in put.iter().zip(left) {
+                assert!(left.iter().all(|record| put.contains(record)), "{file} at {at}");
+                lost += put.len() - left.len();
+            }
+        }
+    }
+    assert!(refused > 0 && lost <= refused * 2, "{lost} records by {refused} sectors");
+}
+
 /// Somebody cuts a file that is mapped: to touch what is gone would end this process.
 #[test]
 fn a_file_that_becomes_shorter_while_it_is_mapped_does_not_end_the_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let storage = open(Arc::new(RealDisk::new(dir.path()).unwrap()), 1);
-    let put = fill_sizes(&storage, 7, &[900; 40]);
-    assert_eq!(read_all(&storage, LOGS[0]).records, put[0]);
-    let first = std::fs::read_dir(dir.path().join("segments")).unwrap();
-    let mut files: Vec<_> = first.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let file = std::fs::OpenOptions::new().write(true).read(true).open(&files[0]).unwrap();
-    let (bytes, mut whole) = (file.metadata().unwrap().len(), Vec::new());
-    whole.resize(bytes as usize, 0);
-    file.read_exact_at(&mut whole, 0).unwrap();
-    file.set_len(8192).unwrap();
-    let log = storage.log(LOGS[0]).unwrap();
-    let (left, unreadable) = given(&log, &put[0]);
-    assert!(unreadable > 0 && left.len() + unreadable == put[0].len(), "{unreadable} of {}", put[0].len());
-    assert_eq!(read_all(&storage, LOGS[1]).records, put[1], "other logs are read");
-    file.write_all_at(&whole[8192..], 8192).unwrap();
-    assert_eq!(
-        read_all(&storage, LOGS[0]).records,
-        put[0],
-        "it can be read again, and nothing was passed over"
-    );
+    for bytes in [8192, 5000] {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(Arc::new(RealDisk::new(dir.path()).unwrap()), 1);
+        let put = fill_sizes(&storage, 7, &[900; 40]);
+        assert_eq!(read_all(&storage, LOGS[0]).records, put[0]);
+        let entries = std::fs::read_dir(dir.path().join("segments")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let file = std::fs::OpenOptions::new().write(true).open(&files[0]).unwrap();
+        let whole = std::fs::read(&files[0]).unwrap();
+        file.set_len(bytes).unwrap();
+        let log = storage.log(LOGS[0]).unwrap();
+        let told = |index: &SequenceIndex| log.read(*index, 1).err().map(|error| error.kind());
+        let kinds: Vec<_> = put[0].iter().filter_map(|(index, _)| told(index)).collect();
+        assert!(kinds.contains(&ErrorKind::Io), "{kinds:?}");
+        let torn = kinds.iter().filter(|kind| **kind == ErrorKind::Damaged).count();
+        assert!(
+            torn <= usize::from(!bytes.is_multiple_of(4096)),
+            "at most a frame that is there in part: {kinds:?}"
+        );
+        let _ = log.seek_time(TimestampMs::new(BEGINNING.get() + 1)); // walks over all of it
+        assert_eq!(read_all(&storage, LOGS[1]).records, put[1], "other logs are read");
+        file.write_all_at(&whole[bytes as usize..], bytes).unwrap();
+        assert_eq!(
+            read_all(&storage, LOGS[0]).records,
+            put[0],
+            "it can be read again, and nothing was passed over"
+        );
+    }
 }

@@ -63,6 +63,15 @@ impl Inode {
     pub(super) fn spoil(&mut self, range: Range<u64>) {
         self.unreadable.push(range);
     }
+    /// What the device cannot give is garbage in `copy`, which was taken at `offset`.
+    pub(super) fn spoil_copy(&self, offset: u64, copy: &mut [u8]) {
+        let end = offset + copy.len() as u64;
+        for bad in &self.unreadable {
+            for at in bad.start.max(offset)..bad.end.min(end) {
+                copy[(at - offset) as usize] = 0xEE;
+            }
+        }
+    }
     pub(super) fn is_readable(&self, range: &Range<u64>) -> bool {
         !self.unreadable.iter().any(|bad| bad.start < range.end && range.start < bad.end)
     }

@@ -62,12 +62,16 @@ impl DiskFile for FaultFile {
         Ok(())
     }
 
-    /// A copy of the bytes as they are now: unlike a map, it does not show later writes.
+    /// A copy of the bytes as they are now: unlike a map, it does not show later writes. What the device cannot give is garbage, by
+    /// which a test sees that it was touched.
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
         check_range(self.bytes, offset, bytes)?;
         self.shared.lock().powered()?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
-        Ok(Bytes::copy_from_slice(&self.inode.lock().visible()[start..start + bytes]))
+        let inode = self.inode.lock();
+        let mut copy = inode.visible()[start..start + bytes].to_vec();
+        inode.spoil_copy(offset, &mut copy);
+        Ok(copy.into())
     }
 
     fn ready(&self, offset: u64, bytes: usize) -> io::Result<()> {
