@@ -10,6 +10,7 @@ pub mod aws;
 #[cfg(test)]
 mod captured_log;
 pub mod cli;
+mod clock;
 pub mod config;
 mod error;
 mod grpc;

@@ -10,6 +10,7 @@ use crate::backup::Row;
 use crate::catalog::row as catalog_row;
 use crate::catalog::state::CatalogState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::even_time::Known;
 use crate::store::redb::FILE_NAME;
 use crate::store::row::{RowReader, RowWriter};
 use crate::store::{Batch, Expect, Store, Verdict};
@@ -21,7 +22,7 @@ const EPOCH_KEY: &[u8] = b"meta/epoch";
 const SECRET_KEY: &[u8] = b"meta/secret";
 const LINEAGE_KEY: &[u8] = b"meta/lineage";
 const BACKUP_KEY: &[u8] = b"meta/backup";
-const EVEN_FROM_KEY: &[u8] = b"meta/even-from";
+const CLOCK_KEY: &[u8] = b"meta/clock";
 /// The version of the directory as a whole. It rises when an older program could no longer read it.
 ///
 /// Format 1 was only ever written by programs before the first release: streams had no account and no settings.
@@ -34,8 +35,6 @@ pub(crate) struct Directory {
     pub(crate) secret: [u8; 32],
     /// Names the directory and its backups.
     pub(crate) lineage: u64,
-    /// See [`crate::even_time`].
-    pub(crate) even_from: TimestampMs,
     pub(crate) catalog: CatalogState,
 }
 
@@ -43,15 +42,14 @@ pub(crate) struct Directory {
 /// is refused is refused before anything is counted up: a broker that is started again and again must not get past it. The directory
 /// must be locked. Blocks.
 pub(crate) fn open(store: &mut dyn Store, used: Option<Used>) -> Result<Directory> {
-    check_is_no_backup(store)?;
+    check_is_no_backup(store, used)?;
     check_counted(counted(store)?, used)?;
     check_format(store)?;
     let catalog = catalog_row::load(store)?;
     check_logs(&catalog, used)?;
     check_lineage(store, used)?;
-    let even_from = even_from(store)?;
     let epoch = bump_epoch(store)?;
-    Ok(Directory { epoch, secret: secret(store)?, lineage: lineage(store)?, even_from, catalog })
+    Ok(Directory { epoch, secret: secret(store)?, lineage: lineage(store)?, catalog })
 }
 
 /// How many starts the store has counted.
@@ -92,8 +90,9 @@ pub(crate) fn name_of(lineage: u64) -> u32 {
 }
 
 /// Refuses a backup: what is put into it would keep the next backup from being taken there, or be lost by that.
-fn check_is_no_backup(store: &dyn Store) -> Result<()> {
-    if store.get(BACKUP_KEY)?.is_none() {
+/// One that was opened by a program from before there was a mark is a directory like any other.
+fn check_is_no_backup(store: &dyn Store, used: Option<Used>) -> Result<()> {
+    if store.get(BACKUP_KEY)?.is_none() || used.is_some_and(|used| !used.is_copy) {
         return Ok(());
     }
     let message =
@@ -222,18 +221,20 @@ pub(crate) fn lineage_of(store: &dyn Store) -> Result<u64> {
     Ok(lineage)
 }
 
-/// Since when the clock has run evenly, as far as is remembered.
-pub(crate) fn even_from(store: &dyn Store) -> Result<TimestampMs> {
-    let Some(found) = store.get(EVEN_FROM_KEY)? else { return Ok(TimestampMs::default()) };
-    let mut row = RowReader::new("time since which the clock has run evenly", &found, VERSION)?;
-    let from = TimestampMs::new(row.u64()?);
+/// What is remembered of the clock.
+pub(crate) fn known_time(store: &dyn Store) -> Result<Known> {
+    let Some(found) = store.get(CLOCK_KEY)? else { return Ok(Known::default()) };
+    let mut row = RowReader::new("what is known of the clock", &found, VERSION)?;
+    let (even_from, ahead) = (TimestampMs::new(row.u64()?), TimestampMs::new(row.u64()?));
+    let known = Known { even_from, ahead, is_doubtful: row.u8()? != 0 };
     row.finish()?;
-    Ok(from)
+    Ok(known)
 }
 
-/// Remembers that the clock has run evenly since `from`.
-pub(crate) fn even_from_batch(from: TimestampMs) -> Batch {
-    Batch::put(EVEN_FROM_KEY, RowWriter::new(VERSION).u64(from.get()).finish())
+/// Remembers this of the clock.
+pub(crate) fn known_time_batch(known: Known) -> Batch {
+    let row = RowWriter::new(VERSION).u64(known.even_from.get()).u64(known.ahead.get());
+    Batch::put(CLOCK_KEY, row.u8(u8::from(known.is_doubtful)).finish())
 }
 
 /// The mark of a backup, beside its rows.
@@ -275,8 +276,9 @@ mod tests {
 
     #[test]
     fn a_store_that_does_not_belong_to_the_records_is_refused_however_often_it_is_tried() {
-        let used =
-            |epoch: u32| Some(Used { epoch: Epoch::new(epoch).unwrap(), log: LogId::new(0), directory: 0 });
+        let used = |epoch: u32| {
+            Some(Used { epoch: Epoch::new(epoch).unwrap(), log: LogId::new(0), directory: 0, is_copy: false })
+        };
         let mut store = MemoryStore::default();
         for _ in 0..3 {
             let error = open(&mut store, used(1)).err().expect("a new store");

@@ -9,7 +9,7 @@ use crate::catalog::registry::Registry;
 use crate::catalog::settings::{StreamUpdate, Tags};
 use crate::directory::{self, Directory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::even_time::Watch;
+use crate::even_time::{self, Watch};
 use crate::lease::ending;
 use crate::lease::table::LeaseTable;
 use crate::retention;
@@ -101,7 +101,7 @@ impl Engine {
 
     fn start(opened: Opened, shared: Arc<Shared>) -> Result<Self> {
         let Opened { storage, mut store, directory } = opened;
-        let Directory { epoch, secret, lineage, even_from, catalog: state } = directory;
+        let Directory { epoch, secret, lineage, catalog: state } = directory;
         let live = state.shard_keys().collect();
         let (leases, orphans) = ending::load(&*store, &live, shared.clock().monotonic())?;
         if !orphans.is_empty() {
@@ -116,6 +116,9 @@ impl Engine {
         for (account, row) in state.accounts() {
             registry.set_commitment(account, row.commitment);
         }
+        let shards = registry.all_shards();
+        let newest = shards.iter().filter_map(|(_, handle)| handle.log().newest());
+        let known = even_time::begin(&mut *store, newest, &shared)?;
         if shared.runs() == Runs::OnThreads {
             storage.start().map_err(|e| Error::from_storage("could not start storage", e))?;
         }
@@ -144,8 +147,7 @@ impl Engine {
             catalog: catalog.clone(),
             leases: Arc::clone(&leases),
         };
-        let newest = registry.all_shards().iter().filter_map(|(_, handle)| handle.log().newest()).max();
-        let watch = Watch::begin(even_from, newest, Arc::clone(&shared), metadata.clone());
+        let watch = Watch::new(known, Arc::clone(&shared), metadata.clone());
         let background = Background::start(work, owner, metadata.clone(), writer, watch)?;
         let background = Mutex::new(Some(background));
         let inner =

@@ -55,7 +55,7 @@ pub fn repair(data_dir: &Path, now: TimestampMs, progress: &mut dyn FnMut(u64, u
 fn lock_metadata(data_dir: &Path) -> Result<Option<File>> {
     let path = data_dir.join(FILE_NAME);
     let cannot = |e| Error::caused(ErrorKind::Unavailable, format!("cannot use {}", path.display()), e);
-    let file = match File::open(&path) {
+    let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(cannot(error)),

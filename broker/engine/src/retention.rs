@@ -65,8 +65,7 @@ async fn trim_all(
             _ = ticks.tick() => {}
             _ = stop.changed() => return,
         }
-        watch.look().await;
-        let (of_slice, now) = (Arc::clone(&registry), shared.clock().now());
+        let (now, of_slice) = (watch.look().await, Arc::clone(&registry));
         // dropping segments unlinks files
         let trim = move || Ok(trim_slice(&of_slice, now, slice));
         let trimmed = shared.blocking("trimming", trim).await;
@@ -95,19 +94,13 @@ pub(crate) fn trim_at_open(registry: &Registry, now: TimestampMs) {
 fn trim_slice(registry: &Registry, now: TimestampMs, slice: usize) -> Trimmed {
     let shards = registry.all_shards();
     for (stream, handle) in shards.iter().skip(slice).step_by(SLICES as usize) {
-        trim_or_warn(handle, certain(stream, handle, now));
+        trim_or_warn(handle, stream.kept_since(now));
     }
     let may_go = |(stream, handle): &(Arc<StreamCore>, Arc<ShardHandle>)| {
         let marks = handle.log().marks();
-        has_passed(handle.shard(), certain(stream, handle, now)) && marks.horizon() >= marks.durable()
+        has_passed(handle.shard(), stream.kept_since(now)) && marks.horizon() >= marks.durable()
     };
     Trimmed { may_go: slice == 0 && shards.iter().any(may_go) }
-}
-
-/// The time from which records are kept, if the clock can be believed.
-fn certain(stream: &StreamCore, handle: &ShardHandle, now: TimestampMs) -> TimestampMs {
-    let shared = handle.shared();
-    shared.even_time().certain(stream.kept_since(now), shared.clock().monotonic())
 }
 
 /// A failure is told and tried again by the next look.
@@ -131,6 +124,7 @@ pub(crate) fn trim(handle: &ShardHandle, since: TimestampMs) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::even_time::Known;
     use crate::one_stream::OneStream;
     use crate::settings::Settings;
     use crate::store::writer::Metadata;
@@ -151,7 +145,7 @@ mod tests {
         let stop = watch::Sender::new(false);
         let (registry, shared) = (Arc::clone(&one.registry), Arc::clone(&one.shared));
         let (metadata, _writer) = Metadata::new(Box::new(store.clone()));
-        let watch = Watch::begin(TimestampMs::default(), None, Arc::clone(&shared), metadata);
+        let watch = Watch::new(Known::default(), Arc::clone(&shared), metadata);
         let running = tokio::spawn(run(registry, catalog, shared, watch, stop.subscribe()));
         let handle = one.stream.core.handle(placed.shard).unwrap();
         timeout(Duration::from_secs(20), async {

@@ -1,11 +1,12 @@
 //! What all shards of an engine share: clock, settings, the budget of waiting bytes, metrics, and the end of it all.
 
+use crate::catalog::state::StreamRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::even_time::EvenTime;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use std::sync::Arc;
-use tidemill_types::Clock;
+use tidemill_types::{Clock, TimestampMs};
 use tokio::sync::{Semaphore, watch};
 
 /// What does the work that blocks or goes on by itself.
@@ -32,7 +33,8 @@ impl Shared {
     pub(crate) fn new(clock: Arc<dyn Clock>, settings: Settings, runs: Runs) -> Arc<Self> {
         let queue = Arc::new(Semaphore::new(settings.queue_bytes_total));
         let (closing, metrics) = (watch::Sender::new(false), Metrics::new());
-        Arc::new(Self { clock, settings, runs, queue, closing, metrics, even_time: EvenTime::default() })
+        let even_time = EvenTime::new(&*clock);
+        Arc::new(Self { clock, settings, runs, queue, closing, metrics, even_time })
     }
     /// What work that blocks runs on.
     pub(crate) fn runs(&self) -> Runs {
@@ -54,9 +56,13 @@ impl Shared {
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
-    /// What is let go of by age asks it first.
+    /// What is known of the clock.
     pub(crate) fn even_time(&self) -> &EvenTime {
         &self.even_time
+    }
+    /// Records of a stream that arrived earlier are no longer kept at the time `now`; the beginning of time if the clock is in doubt.
+    pub(crate) fn kept_since(&self, row: &StreamRow, now: TimestampMs) -> TimestampMs {
+        self.even_time.certain(row.kept_since(now), now, &*self.clock)
     }
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings

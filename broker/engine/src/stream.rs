@@ -8,6 +8,7 @@ use crate::catalog::state::StreamRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::seal::StreamKeys;
 use crate::shard::handle::{ShardHandle, gone};
+use crate::shared::Shared;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -148,6 +149,7 @@ pub(crate) struct StreamCore {
     shards: ArcSwap<ShardSet>,
     consumers: ArcSwap<Consumers>,
     keys: Arc<StreamKeys>,
+    shared: Arc<Shared>,
     deleted: AtomicBool,
     /// Why nothing is taken any more, though it is there and can be read.
     halted: OnceLock<Error>,
@@ -157,7 +159,13 @@ pub(crate) struct StreamCore {
 pub(crate) type Consumers = BTreeMap<ConsumerName, ConsumerInfo>;
 
 impl StreamCore {
-    pub(crate) fn new(row: StreamRow, shards: ShardSet, consumers: Consumers, keys: Arc<StreamKeys>) -> Self {
+    pub(crate) fn new(
+        row: StreamRow,
+        shards: ShardSet,
+        consumers: Consumers,
+        keys: Arc<StreamKeys>,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             key: row.key.clone(),
             incarnation: row.incarnation,
@@ -165,6 +173,7 @@ impl StreamCore {
             shards: ArcSwap::from_pointee(shards),
             consumers: ArcSwap::from_pointee(consumers),
             keys,
+            shared,
             deleted: AtomicBool::new(false),
             halted: OnceLock::new(),
         }
@@ -175,9 +184,9 @@ impl StreamCore {
     pub(crate) fn incarnation(&self) -> StreamIncarnation {
         self.incarnation
     }
-    /// Records that arrived earlier are no longer kept at the time `now`.
+    /// Records that arrived earlier are no longer kept at the time `now`; the beginning of time if the clock is in doubt.
     pub(crate) fn kept_since(&self, now: TimestampMs) -> TimestampMs {
-        self.row.load().kept_since(now)
+        self.shared.kept_since(&self.row.load(), now)
     }
     pub(crate) fn info(&self) -> StreamInfo {
         let row = self.row.load();

@@ -1,13 +1,14 @@
 //! What a broker needs to start, and whether it fits together.
 
 use crate::auth::{self, AccessSettings};
+use crate::clock::HostClock;
 use crate::error::{Error, Result};
 use crate::limits::LimitSettings;
 use crate::tls::TlsSettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidemill_types::{AccountId, Clock, Region, SystemClock};
+use tidemill_types::{AccountId, Clock, Region};
 use tokio::sync::Semaphore;
 
 /// Who may reach a broker that checks no signatures.
@@ -68,7 +69,7 @@ impl Default for BrokerSettings {
             tls: None,
             connections_max: 4096,
             engine: tidemill_engine::Settings::default(),
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::new(HostClock::default()),
         }
     }
 }

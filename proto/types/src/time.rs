@@ -64,6 +64,11 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> TimestampMs;
     /// Monotonic time.
     fn monotonic(&self) -> MonotonicMs;
+    /// Monotonic time that goes on while the host sleeps, where there is such a clock: beside it the wall clock runs evenly unless
+    /// somebody sets it. Its zero is its own.
+    fn monotonic_with_sleep(&self) -> MonotonicMs {
+        self.monotonic()
+    }
     /// Monotonic time in microseconds, for measuring.
     fn monotonic_us(&self) -> u64 {
         self.monotonic().get().saturating_mul(1000)

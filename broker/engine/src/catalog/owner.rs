@@ -320,7 +320,7 @@ pub(crate) fn open_stream(
     let owner = KeyOwner { stream: name.clone(), incarnation: row.incarnation };
     let data_keys = state.data_keys(row.incarnation).cloned().unwrap_or_default();
     let keys = StreamKeys::new(shared.settings().keys.clone(), owner, data_keys);
-    Ok(Arc::new(StreamCore::new(row.clone(), shards, consumers, keys)))
+    Ok(Arc::new(StreamCore::new(row.clone(), shards, consumers, keys, Arc::clone(shared))))
 }
 
 /// The shards of a stream over their logs; those that were there `before` keep their handles.

@@ -4,7 +4,7 @@ use super::accounts::plan_commitment;
 use super::consumers::{self, ConsumerUpdate, ConsumersOnDelete};
 use super::row;
 use super::settings::{Distribution, MetricSet, StreamMode, StreamSettings, StreamUpdate, Tags};
-use super::state::{CatalogState, Change, Counters, ShardRow};
+use super::state::{CatalogState, Change, Counters, ShardRow, StreamRow};
 use super::streams::{plan_create, plan_delete};
 use super::update::plan_update;
 use crate::error::ErrorKind;
@@ -220,7 +220,8 @@ impl Run {
             Verb::Create(stream, spec) => plan_create(state, &name(stream), &spec, now, 1000),
             Verb::Delete(stream, on_delete) => plan_delete(state, &name(stream), on_delete),
             Verb::Update(stream, update) => {
-                plan_update(state, &name(stream), update, now, &KeyRing::default().now())
+                let kept_since = |row: &StreamRow| Some(row.kept_since(now));
+                plan_update(state, &name(stream), update, now, &kept_since, &KeyRing::default().now())
             }
             Verb::Register(stream, n, tags) => {
                 consumers::plan_register(state, &name(stream), consumer(n), tags, now)

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Records that a shorter retention lets go of stay gone: the row keeps the time from which records are kept, whatever
-//! becomes of the retention later and wherever a crash falls. That time rises with the clock, and no clock that was ahead
+//! becomes of the retention later and wherever a crash falls. While the clock is in doubt ([`crate::even_time`]) a shorter retention
+//! lets go of nothing yet, and that time stays. That time rises with the clock, and no clock that was ahead
 //! for a while can make it hide younger records than the shortest retention does ([`StreamRow::kept_since`]).
 //!
 //! The answer to a shorter retention is the promise that older records cannot be read any more: if they could not be let
@@ -126,6 +127,9 @@ pub(super) fn check_policy(what: &str, policy: Option<&str>) -> Result<()> {
     }
 }
 
+/// From when on a stream keeps its records; none while the clock is in doubt.
+pub(super) type KeptSince<'a> = &'a dyn Fn(&StreamRow) -> Option<TimestampMs>;
+
 /// The stream's settings change. No change at all if they are so already. `keys` are those that a stream can be encrypted
 /// with.
 pub(super) fn plan_update(
@@ -133,6 +137,7 @@ pub(super) fn plan_update(
     key: &StreamKey,
     update: StreamUpdate,
     now: TimestampMs,
+    kept_since: KeptSince<'_>,
     keys: &Keys,
 ) -> Result<Vec<Change>> {
     let found = state.stream(key).ok_or_else(|| not_found(key))?;
@@ -140,8 +145,8 @@ pub(super) fn plan_update(
     let mut row = found.clone();
     let what = || format!("stream {key}");
     match update {
-        StreamUpdate::IncreaseRetention(hours) => increase_retention(&mut row, hours, now)?,
-        StreamUpdate::DecreaseRetention(hours) => decrease_retention(&mut row, hours, now)?,
+        StreamUpdate::IncreaseRetention(hours) => increase_retention(&mut row, hours, kept_since)?,
+        StreamUpdate::DecreaseRetention(hours) => decrease_retention(&mut row, hours, kept_since)?,
         StreamUpdate::Mode { mode, warm_mibps } => {
             set_mode(&mut row, mode)?;
             if let Some(rate) = warm_mibps {
@@ -182,7 +187,7 @@ pub(super) fn plan_update(
 }
 
 /// What the old retention let go of does not come back.
-fn increase_retention(row: &mut StreamRow, hours: u32, now: TimestampMs) -> Result<()> {
+fn increase_retention(row: &mut StreamRow, hours: u32, kept_since: KeptSince<'_>) -> Result<()> {
     let (name, current) = (&row.key.name, row.settings.retention_hours);
     check_retention(hours)?;
     if hours < current {
@@ -191,13 +196,13 @@ fn increase_retention(row: &mut StreamRow, hours: u32, now: TimestampMs) -> Resu
         ));
     }
     if hours > current {
-        row.kept_from = row.kept_since(now);
+        row.kept_from = kept_since(row).unwrap_or(row.kept_from);
         row.settings.retention_hours = hours;
     }
     Ok(())
 }
 
-fn decrease_retention(row: &mut StreamRow, hours: u32, now: TimestampMs) -> Result<()> {
+fn decrease_retention(row: &mut StreamRow, hours: u32, kept_since: KeptSince<'_>) -> Result<()> {
     let (name, current) = (&row.key.name, row.settings.retention_hours);
     check_retention(hours)?;
     if hours > current {
@@ -207,7 +212,7 @@ fn decrease_retention(row: &mut StreamRow, hours: u32, now: TimestampMs) -> Resu
     }
     if hours < current {
         row.settings.retention_hours = hours;
-        row.kept_from = row.kept_since(now);
+        row.kept_from = kept_since(row).unwrap_or(row.kept_from);
     }
     Ok(())
 }
@@ -231,7 +236,11 @@ impl Owner {
     pub(super) async fn update(&mut self, key: &StreamKey, update: StreamUpdate) -> Result<Updated> {
         let shorter = matches!(update, StreamUpdate::DecreaseRetention(_));
         let (now, keys) = (self.shared.clock().now(), self.shared.settings().keys.now());
-        let changes = plan_update(&self.state, key, update, now, &keys)?;
+        let kept_since = |row: &StreamRow| {
+            let since = self.shared.kept_since(row, now);
+            (since > TimestampMs::default()).then_some(since)
+        };
+        let changes = plan_update(&self.state, key, update, now, &kept_since, &keys)?;
         let updated = self.change_stream(key, changes).await?;
         if shorter {
             self.let_go(key).await?;

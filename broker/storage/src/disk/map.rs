@@ -41,8 +41,14 @@ impl FileMap {
     }
 
     /// Reads a range in, so that it can be touched. Kernels before Linux 5.14, and other systems, do not do so: then nothing is
-    /// certain.
-    pub(super) fn ready(&self, file: &File, file_bytes: u64, offset: u64, bytes: usize) -> io::Result<()> {
+    /// certain. `is_ours`: the file may be written; of others a kernel does not tell what is in memory.
+    pub(super) fn ready(
+        &self,
+        file: &File,
+        file_bytes: u64,
+        (offset, bytes): (u64, usize),
+        is_ours: bool,
+    ) -> io::Result<()> {
         check_range(file_bytes, offset, bytes)?;
         let (start, end) = bounds(offset, bytes)?;
         let made = self.made(file)?;
@@ -50,14 +56,14 @@ impl FileMap {
             return Err(shorter());
         }
         #[cfg(target_os = "linux")]
-        if bytes > 0 && !is_in_memory(&made.map[start..end]) {
+        if bytes > 0 && !(is_ours && is_in_memory(&made.map[start..end])) {
             match made.map.advise_range(memmap2::Advice::PopulateRead, start, bytes) {
                 Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
                 _ => {}
             }
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = (start, &made.map);
+        let _ = (start, &made.map, is_ours);
         Ok(())
     }
 

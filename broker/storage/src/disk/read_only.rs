@@ -121,7 +121,7 @@ impl DiskFile for ReadOnlyFile {
         self.map.range(&self.file, self.bytes, offset, bytes)
     }
     fn ready(&self, offset: u64, bytes: usize) -> io::Result<()> {
-        self.map.ready(&self.file, self.bytes, offset, bytes)
+        self.map.ready(&self.file, self.bytes, (offset, bytes), false)
     }
     fn write(&self, _offset: u64, _pieces: &[&[u8]], _sync: Sync) -> io::Result<()> {
         refused()

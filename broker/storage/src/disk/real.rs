@@ -316,7 +316,7 @@ impl DiskFile for RealFile {
     }
 
     fn ready(&self, offset: u64, bytes: usize) -> io::Result<()> {
-        self.map.ready(&self.file, self.bytes, offset, bytes)
+        self.map.ready(&self.file, self.bytes, (offset, bytes), true)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -68,6 +68,8 @@ pub struct Used {
     pub log: LogId,
     /// Its name; 0 if its checkpoint does not tell.
     pub directory: u32,
+    /// It is a copy that was not opened yet.
+    pub is_copy: bool,
 }
 
 /// What the directory has used; none of a new one.
@@ -82,7 +84,8 @@ pub fn used(disk: &dyn Disk) -> Result<Option<Used>> {
         };
     };
     let log = newest_log(disk)?.unwrap_or(LogId::new(0));
-    Ok(Some(Used { epoch: checkpoint.epoch, log, directory: checkpoint.directory }))
+    let Checkpoint { epoch, directory, next_group, .. } = checkpoint;
+    Ok(Some(Used { epoch, log, directory, is_copy: next_group == NO_JOURNAL }))
 }
 
 /// The highest log that has a segment.

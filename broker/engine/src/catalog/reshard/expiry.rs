@@ -37,11 +37,12 @@ pub(super) fn passed(
 impl Owner {
     /// Lets go of all shards that have passed the retention.
     pub(in crate::catalog) async fn expire(&mut self) -> Result<()> {
-        let (now, monotonic) = (self.shared.clock().now(), self.shared.clock().monotonic());
-        let certain = |row: &StreamRow| self.shared.even_time().certain(row.kept_since(now), monotonic);
+        let now = self.shared.clock().now();
         let is_empty =
             |log| self.storage.log(log).is_none_or(|log| log.marks().horizon() >= log.marks().durable());
-        let of_stream = |row: &StreamRow| (row.key.clone(), passed(&self.state, row, certain(row), is_empty));
+        let of_stream = |row: &StreamRow| {
+            (row.key.clone(), passed(&self.state, row, self.shared.kept_since(row, now), is_empty))
+        };
         let streams: Vec<_> =
             self.state.streams().map(of_stream).filter(|(_, going)| !going.is_empty()).collect();
         for (key, going) in streams {
