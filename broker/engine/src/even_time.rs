@@ -53,9 +53,8 @@ pub(crate) struct EvenTime {
 impl EvenTime {
     /// Of a clock that is looked at for the first time.
     pub(crate) fn new(clock: &dyn Clock) -> Self {
-        let first = Self::default();
-        first.look(clock.now(), clock);
-        first
+        let ahead = ahead_of(clock.now(), clock).into();
+        Self { ahead, ..Self::default() }
     }
 
     /// `kept_since` if what arrived before may be let go of; otherwise the beginning of time, before which nothing arrived.
@@ -66,16 +65,24 @@ impl EvenTime {
         clock: &dyn Clock,
     ) -> TimestampMs {
         let is_held = clock.monotonic().get() < self.held_until.load(Ordering::Relaxed);
-        let is_set = distance(ahead_of(now, clock), self.ahead.load(Ordering::Relaxed)) > STEP_MS;
+        let is_set = self.is_set(ahead_of(now, clock));
         let from = TimestampMs::new(self.from.load(Ordering::Relaxed));
         if is_held || is_set || kept_since < from { TimestampMs::default() } else { kept_since }
     }
 
-    /// Whether the clock was set since the last look, at the time `now`.
+    fn is_set(&self, ahead: u64) -> bool {
+        distance(ahead, self.ahead.load(Ordering::Acquire)) > STEP_MS
+    }
+
+    /// Whether the clock was set since the last look, at the time `now`: then it runs evenly from now on.
     fn look(&self, now: TimestampMs, clock: &dyn Clock) -> bool {
         let ahead = ahead_of(now, clock);
-        let before = self.ahead.swap(ahead, Ordering::Relaxed);
-        distance(ahead, before) > STEP_MS
+        let is_set = self.is_set(ahead);
+        if is_set {
+            self.from.store(now.get(), Ordering::Relaxed); // before it passes for even again
+        }
+        self.ahead.store(ahead, Ordering::Release);
+        is_set
     }
 }
 
@@ -125,7 +132,10 @@ pub(crate) fn begin(
 ) -> Result<Known> {
     let (now, monotonic) = (shared.clock().now(), shared.clock().monotonic());
     let remembered = directory::known_time(store)?;
-    let known = judged(remembered, newest, now);
+    let mut known = judged(remembered, newest, now);
+    if shared.even_time().look(now, &**shared.clock()) {
+        known.even_from = now; // since the process began
+    }
     if known != remembered {
         store.commit(&[directory::known_time_batch(known)])?;
     }
@@ -138,7 +148,6 @@ pub(crate) fn begin(
         let until = monotonic.plus_ms(START_HOLD_MS);
         shared.even_time().held_until.store(until.get(), Ordering::Relaxed);
     }
-    shared.even_time().look(now, &**shared.clock());
     shared.even_time().from.store(known.even_from.get(), Ordering::Relaxed);
     Ok(known)
 }
@@ -156,7 +165,6 @@ impl Watch {
         let (now, monotonic) = (clock.now(), clock.monotonic());
         if even.look(now, &**clock) {
             self.known.even_from = now;
-            even.from.store(now.get(), Ordering::Relaxed);
             warn!(
                 now = now.get(),
                 "the clock was set: every stream keeps its records for one more retention from now"
