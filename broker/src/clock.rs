@@ -16,9 +16,13 @@ impl Clock for HostClock {
     fn monotonic(&self) -> MonotonicMs {
         self.0.monotonic()
     }
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     fn monotonic_with_sleep(&self) -> MonotonicMs {
-        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        #[cfg(target_os = "linux")]
+        const GOES_ON: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        #[cfg(target_vendor = "apple")]
+        const GOES_ON: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        let since_boot = rustix::time::clock_gettime(GOES_ON);
         let ms = since_boot.tv_sec.saturating_mul(1000).saturating_add(since_boot.tv_nsec / 1_000_000);
         MonotonicMs::new(u64::try_from(ms).unwrap_or_default())
     }

@@ -107,10 +107,12 @@ fn judged(known: Known, newest: impl Iterator<Item = TimestampMs>, now: Timestam
     let soon = TimestampMs::new(now.get().saturating_add(STEP_MS));
     let ahead = latest.filter(|latest| *latest > soon.max(known.ahead));
     let was_set_back = ahead.is_some() || known.even_from > soon;
+    // what was in the future is past: time has gone by, or the clock, which had been set back, was put right
+    let has_come = known.ahead > TimestampMs::default() && known.ahead <= now;
     let is_late = |newest: TimestampMs| now.get().saturating_sub(newest.get()) > STEP_MS;
     Known {
-        even_from: if was_set_back { now } else { known.even_from },
-        ahead: ahead.unwrap_or(known.ahead),
+        even_from: if was_set_back || has_come { now } else { known.even_from },
+        ahead: ahead.unwrap_or(if has_come { TimestampMs::default() } else { known.ahead }),
         is_doubtful: known.is_doubtful || (latest.is_some() && latest_past.is_none_or(is_late)),
     }
 }
@@ -324,5 +326,18 @@ mod tests {
         let watched = watched.again(now, &[later, now]);
         assert!(watched.lets_go());
         assert!(!watched.again(now, &[later + 1, now]).lets_go(), "it was ahead once more");
+    }
+
+    /// An empty battery: the clock of one start is a month behind, and right again at the next.
+    #[tokio::test]
+    async fn a_clock_that_was_behind_and_is_put_right_while_the_broker_is_off_is_noticed() {
+        let behind = Watched::new(&[]).again(NOW - 30 * DAY_MS, &[NOW - 5]);
+        assert!(!behind.lets_go());
+        let mut right = behind.again(NOW + HOUR_MS / 6, &[NOW - 5, NOW - 30 * DAY_MS + 5]);
+        right.pass(DAY_MS - HOUR_MS).await;
+        assert!(!right.lets_go(), "what was put in between is an hour old");
+        right.pass(2 * HOUR_MS).await;
+        assert!(right.lets_go());
+        assert_eq!(right.remembered().ahead.get(), 0);
     }
 }

@@ -87,7 +87,7 @@ struct Trimmed {
 pub(crate) fn trim_at_open(registry: &Registry, now: TimestampMs) {
     let changed = |stream: &StreamCore| stream.row().kept_from > TimestampMs::default();
     for (stream, handle) in registry.all_shards().iter().filter(|(stream, _)| changed(stream)) {
-        trim_or_warn(handle, stream.row().let_go_before(now));
+        trim_or_warn(handle, stream.let_go_before(now));
     }
 }
 

@@ -188,6 +188,10 @@ impl StreamCore {
     pub(crate) fn kept_since(&self, now: TimestampMs) -> TimestampMs {
         self.shared.kept_since(&self.row.load(), now)
     }
+    /// Records that arrived earlier were let go of by changes of the retention; the beginning of time if the clock is in doubt.
+    pub(crate) fn let_go_before(&self, now: TimestampMs) -> TimestampMs {
+        self.shared.even_time().certain(self.row.load().let_go_before(now), now, &**self.shared.clock())
+    }
     pub(crate) fn info(&self) -> StreamInfo {
         let row = self.row.load();
         let count = |n: usize| u32::try_from(n).expect("shards and consumers are bounded");

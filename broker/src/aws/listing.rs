@@ -5,6 +5,7 @@
 //! filters. Shards that ended before the time from which records are kept have expired: no filter shows them, whether
 //! the engine has let go of them yet or not.
 
+use std::collections::HashSet;
 use tidemill_types::{Shard, ShardId, ShardState, TimestampMs};
 
 /// Which shards ListShards shows.
@@ -53,7 +54,11 @@ impl ShardFilter {
 /// Of `shards`, those that `filter` shows, in the order given. `kept_since` is the time from which records are kept.
 pub(crate) fn select(shards: Vec<Shard>, filter: ShardFilter, kept_since: TimestampMs) -> Vec<Shard> {
     let first = shards.iter().map(|shard| shard.created).min().unwrap_or(kept_since);
-    let horizon = kept_since.max(first);
+    // before its children were made a shard covered their range that has left, by a clock that was believed then
+    let ids: HashSet<ShardId> = shards.iter().map(|shard| shard.id).collect();
+    let is_orphan = |shard: &&Shard| !shard.parents().all(|parent| ids.contains(&parent));
+    let whole_from = shards.iter().filter(is_orphan).map(|shard| shard.created).max().unwrap_or(first);
+    let horizon = kept_since.max(first).max(whole_from);
     let ended_before = |shard: &Shard, time: TimestampMs| matches!(shard.state, ShardState::Closed { closed, .. } if closed < time);
     let covers = |shard: &Shard, time: TimestampMs| shard.created <= time && !ended_before(shard, time);
     let shown = |shard: &Shard| match filter {
@@ -64,7 +69,7 @@ pub(crate) fn select(shards: Vec<Shard>, filter: ShardFilter, kept_since: Timest
         ShardFilter::FromTimestamp(time) => !ended_before(shard, time),
         ShardFilter::AfterShardId(after) => shard.id > after,
     };
-    shards.into_iter().filter(|shard| !ended_before(shard, horizon) && shown(shard)).collect()
+    shards.into_iter().filter(|shard| !ended_before(shard, kept_since) && shown(shard)).collect()
 }
 
 /// At most `limit` of `items`, and whether there were more.
@@ -150,11 +155,9 @@ mod tests {
         for ms in (0..40_000).step_by(50).flat_map(|ms| [ms, ms + 1, ms + 49]) {
             for kept_since in [0, ms] {
                 for filter in [ShardFilter::AtTimestamp(TimestampMs::new(ms)), ShardFilter::AtTrimHorizon] {
-                    // also when the engine has let go of what expired
+                    // also when the engine has let go of what expired, and when the clock has come into doubt since
                     let mut shards = history();
-                    shards.retain(|shard| {
-                        kept_since == 0 || ids(ShardFilter::FromTrimHorizon, ms).contains(&shard.id.get())
-                    });
+                    shards.retain(|shard| ids(ShardFilter::FromTrimHorizon, ms).contains(&shard.id.get()));
                     let mut shown = select(shards, filter, TimestampMs::new(kept_since));
                     shown.sort_by_key(|shard| shard.range.start());
                     assert_eq!(shown[0].range.start(), HashKey::MIN, "{filter:?} at {ms}");

@@ -17,6 +17,8 @@ use tidemill_types::{Frame, FrameError, FrameHeader, SequenceIndex};
 
 /// Where the log's number stands in the header of a frame.
 const LOG_OFFSET: usize = 16;
+/// How far the next intact frame is looked for at first.
+const SEARCH_BYTES: usize = 256 << 10;
 
 /// The error for bytes that are not what was written.
 pub(crate) fn damaged(id: SegmentId, offset: u64, what: &FrameError) -> Error {
@@ -88,8 +90,19 @@ impl<'a> Frames<'a> {
         Ok(Some(match self.look() {
             Ok(header) => self.pass(header),
             Err(why) => {
-                pages.up_to(self.bytes.len())?;
-                self.search(why)
+                let least = self.expected.unwrap_or(SequenceIndex::ZERO);
+                // in windows that grow: what lies far behind need not be readable
+                let mut window = SEARCH_BYTES;
+                let behind = loop {
+                    let end = self.at.saturating_add(window).min(self.bytes.len());
+                    pages.up_to(end)?;
+                    let found = intact_frame(&self.bytes.slice(..end), self.at + 1, self.log, least);
+                    if found.is_some() || end == self.bytes.len() {
+                        break found;
+                    }
+                    window = window.saturating_mul(2);
+                };
+                self.bad(why, behind)
             }
         }))
     }
@@ -114,10 +127,8 @@ impl<'a> Frames<'a> {
         Lying::Frame(at, header)
     }
 
-    fn search(&mut self, why: FrameError) -> Lying {
+    fn bad(&mut self, why: FrameError, behind: Option<(usize, FrameHeader)>) -> Lying {
         let at = self.at;
-        let least = self.expected.unwrap_or(SequenceIndex::ZERO);
-        let behind = intact_frame(self.bytes, at + 1, self.log, least);
         self.at = behind.map_or(self.bytes.len(), |(at, _)| at);
         self.expected = None;
         Lying::Bad(Bad { at, end: self.at, why, next: behind.map(|(_, header)| header.first) })
@@ -133,7 +144,10 @@ impl Iterator for Frames<'_> {
         }
         Some(match self.look() {
             Ok(header) => self.pass(header),
-            Err(why) => self.search(why),
+            Err(why) => {
+                let least = self.expected.unwrap_or(SequenceIndex::ZERO);
+                self.bad(why, intact_frame(self.bytes, self.at + 1, self.log, least))
+            }
         })
     }
 }

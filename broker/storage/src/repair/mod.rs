@@ -150,7 +150,8 @@ fn write_header(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Resu
         .map_err(io("write the header of", &name))
 }
 
-/// Behind the name of a file that was made anew because the disk could not give all of it: it stays, for it may be able to later.
+/// Behind the name of a file that was made anew because the disk could not give all of it: it stays, for it may be able to later. So
+/// does the first of several.
 const UNREADABLE: &str = ".unreadable";
 
 /// The file made anew with the size it should have: what there is of it, and zeros, also for what the disk cannot give.
@@ -166,7 +167,11 @@ fn make_whole(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Result
     }
     let new = disk.create(NEW_NAME, header.capacity, WriteMode::Buffered).map_err(io("make", NEW_NAME))?;
     let mut is_all = true;
-    if let Ok(old) = disk.open(&name, WriteMode::Buffered) {
+    let aside = format!("{name}{UNREADABLE}");
+    let set_aside = disk.open(&aside, WriteMode::Buffered).ok();
+    let is_aside = set_aside.is_some();
+    // a repair that was cut short may have come no further than to move it
+    if let Some(old) = disk.open(&name, WriteMode::Buffered).ok().or(set_aside) {
         let there = old.len().min(header.capacity);
         let mut buffer = vec![0; STEP];
         for offset in (0..there).step_by(STEP) {
@@ -177,7 +182,7 @@ fn make_whole(disk: &dyn Disk, header: &SegmentHeader, keep: Keep<'_>) -> Result
     }
     new.write(0, &[&header.encode()], Sync::None)
         .and_then(|()| new.sync())
-        .and_then(|()| if is_all { Ok(()) } else { disk.rename(&name, &format!("{name}{UNREADABLE}")) })
+        .and_then(|()| if is_all || is_aside { Ok(()) } else { disk.rename(&name, &aside) })
         .and_then(|()| disk.rename(NEW_NAME, &name))
         .and_then(|()| disk.sync_dir(FOLDER))
         .map_err(io("make", &name))

@@ -169,8 +169,13 @@ impl Log<'_> {
             Ok(bytes) => bytes,
             Err((at, error)) => {
                 let own = header_in(disk, &file).filter(|own| own.id == id && own.capacity == size);
-                let mend = known.map(|entry| self.header(entry)).or(own).map(Mend::Whole);
-                return walk.found(&file, at, format!("it cannot be read: {error}"), Wrong::damage(mend));
+                let told = self.held().find(|run| run.segment.id == id).map(|run| run.segment);
+                let header = known.map(|entry| self.header(entry)).or(own).or(told);
+                let header =
+                    header.unwrap_or(SegmentHeader { id, base: self.expected(walk), capacity: size });
+                walk.ended = true;
+                let wrong = Wrong::damage(Mend::Whole(header));
+                return walk.found(&file, at, format!("it cannot be read: {error}"), wrong);
             }
         };
         let header = bytes.first_chunk::<{ SegmentHeader::BYTES }>().and_then(SegmentHeader::decode);

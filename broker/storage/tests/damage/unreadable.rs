@@ -5,6 +5,7 @@ use crate::repair::{Records, all, repaired_in};
 use crate::{BEGINNING, LOGS, closed, end, fill_sizes, names, open, read_all, try_open, verified};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use tidemill_storage::disk::Disk;
 use tidemill_storage::disk::fault::FaultDisk;
 use tidemill_storage::disk::real::RealDisk;
 use tidemill_storage::{Durability, ErrorKind, ShardLog};
@@ -106,6 +107,22 @@ fn verification_tells_what_cannot_be_read_and_repair_costs_what_lay_there() {
     assert!(lost > 0 && lost <= spoils * 4, "{lost} records by {spoils} sectors");
 }
 
+/// Between moving the old file and putting the new one in its place.
+#[test]
+fn a_repair_that_was_cut_short_is_gone_on_with() {
+    let intact = all(&closed(100), 2);
+    let file = names(&closed(100), |name| name.ends_with(".segment")).remove(0);
+    let (disk, at) = spoiled(&file, 1);
+    disk.rename(&file, &format!("{file}.unreadable")).unwrap();
+    let done = repaired_in(&disk, 1);
+    assert!(!done.mended.is_empty() && done.left.is_empty(), "{at}: {done:?}");
+    let left: usize = all(&disk, 2).iter().map(Vec::len).sum();
+    let before: usize = intact.iter().map(Vec::len).sum();
+    // what lay in the page
+    assert!((1..=12).contains(&(before - left)), "{left} of {before} records");
+    assert!(disk.files().iter().any(|(name, _)| name.ends_with(".unreadable")), "it is kept");
+}
+
 /// After a kill, segments are there that no checkpoint knows.
 #[test]
 fn a_start_on_a_sector_that_cannot_be_read_is_refused_and_repair_makes_it_start() {
@@ -119,7 +136,7 @@ fn a_start_on_a_sector_that_cannot_be_read_is_refused_and_repair_makes_it_start(
     for file in names(&killed().0, |name| name.ends_with(".segment")) {
         for turn in 0..4 {
             let (disk, put) = killed();
-            let at = 4096 + turn * 4096;
+            let at = turn * 4096;
             disk.spoil(&file, at..at + SECTOR).unwrap();
             match try_open(Arc::new(disk.clone()), 2, Durability::Device) {
                 Ok(_) => continue, // nothing was written there
