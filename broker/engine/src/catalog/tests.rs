@@ -56,6 +56,25 @@ fn a_plan_refuses_what_breaks_a_limit() {
 }
 
 #[test]
+fn while_the_clock_is_in_doubt_a_change_of_the_retention_lets_go_of_nothing_more() {
+    let mut state = CatalogState::default();
+    create(&mut state, 0, 1);
+    let mut change = |update, believed: bool| {
+        let kept_since = |row: &StreamRow| believed.then(|| row.kept_since(NOW));
+        let changes = plan_update(&state, &name(0), update, NOW, &kept_since, &KeyRing::default().now());
+        changes.unwrap().into_iter().for_each(|change| state.apply(change));
+        let row = state.stream(&name(0)).unwrap();
+        (row.settings.retention_hours, row.kept_from)
+    };
+    let day_before = NOW.saturating_sub_ms(24 * 3_600_000);
+    assert_eq!(change(StreamUpdate::IncreaseRetention(48), false), (48, TimestampMs::default()));
+    assert_eq!(change(StreamUpdate::DecreaseRetention(24), false), (24, TimestampMs::default()));
+    assert_eq!(change(StreamUpdate::IncreaseRetention(48), true), (48, day_before));
+    assert_eq!(change(StreamUpdate::IncreaseRetention(72), false), (72, day_before));
+    assert_eq!(change(StreamUpdate::DecreaseRetention(24), false), (24, day_before));
+}
+
+#[test]
 fn a_closed_shard_and_its_children_survive_being_written_down() {
     let mut state = CatalogState::default();
     create(&mut state, 0, 1);
@@ -206,11 +225,6 @@ struct Run {
     arns: HashSet<(StreamKey, ConsumerName, u64)>,
 }
 
-/// At some times the clock of the model is not believed.
-fn is_in_doubt(now: TimestampMs) -> bool {
-    now.get().is_multiple_of(5)
-}
-
 impl Run {
     fn new() -> Self {
         let state = CatalogState::default();
@@ -225,7 +239,7 @@ impl Run {
             Verb::Create(stream, spec) => plan_create(state, &name(stream), &spec, now, 1000),
             Verb::Delete(stream, on_delete) => plan_delete(state, &name(stream), on_delete),
             Verb::Update(stream, update) => {
-                let kept_since = |row: &StreamRow| (!is_in_doubt(now)).then(|| row.kept_since(now));
+                let kept_since = |row: &StreamRow| Some(row.kept_since(now));
                 plan_update(state, &name(stream), update, now, &kept_since, &KeyRing::default().now())
             }
             Verb::Register(stream, n, tags) => {
@@ -253,14 +267,10 @@ impl Run {
                 }
                 (Verb::Update(stream, _), Change::Stream(row)) => {
                     let before = self.state.stream(&name(*stream)).unwrap();
-                    if is_in_doubt(self.now) {
-                        prop_assert_eq!(row.kept_from, before.kept_from, "let go of by a clock in doubt");
-                    } else {
-                        prop_assert!(
-                            row.kept_since(self.now) >= before.kept_since(self.now),
-                            "records come back"
-                        );
-                    }
+                    prop_assert!(
+                        row.kept_since(self.now) >= before.kept_since(self.now),
+                        "records come back"
+                    );
                     prop_assert!(row.settings.tags.len() <= TAGS_MAX);
                 }
                 _ => {}
