@@ -21,12 +21,11 @@ use crate::store::redb::{FILE_NAME, RedbStore};
 use crate::store::writer::Metadata;
 use crate::stream::{Scaled, Stream, StreamInfo, StreamPage, StreamSpec, Updated};
 use parking_lot::Mutex;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_storage::disk::{Disk, real::RealDisk};
-use tidemill_storage::{Health, Opening, Storage, Used};
+use tidemill_storage::{Health, Opening, Storage, Used, is_unused};
 use tidemill_types::{AccountId, Clock, ConsumerName, HashKey, ShardId, StreamKey, StreamName};
 use tracing::{info, warn};
 
@@ -341,7 +340,11 @@ fn open_directory(dir: &Path) -> Result<Ground> {
         info!(directory = %dir.display(), "there is nothing yet: a new data directory is begun");
     }
     let store = match RedbStore::open(dir) {
-        Err(error) if error.kind() == ErrorKind::Damaged && is_only_metadata(&*disk).map_err(unusable)? => {
+        // all of the rest is made before anything is taken
+        Err(error)
+            if error.kind() == ErrorKind::Damaged
+                && is_unused(&*disk).map_err(|e| could_not_open(&*disk, e))? =>
+        {
             warn!(%error, "the first start of this directory was cut short before anything was taken; it begins anew");
             RedbStore::set_aside(dir).and_then(|()| RedbStore::open(dir))
         }
@@ -350,16 +353,12 @@ fn open_directory(dir: &Path) -> Result<Ground> {
     Ok(Ground { disk, store: Box::new(store?) })
 }
 
-/// Whether a first start has come no further than its metadata store: all of the rest is made before anything is taken.
-fn is_only_metadata(disk: &dyn Disk) -> io::Result<bool> {
-    let names = disk.list("")?;
-    Ok(disk.list("segments")?.is_empty()
-        && !names.iter().any(|(name, _)| name == "checkpoint" || name.starts_with("journal-")))
+fn used(disk: &dyn Disk) -> Result<Option<Used>> {
+    tidemill_storage::used(disk).map_err(|e| could_not_open(disk, e))
 }
 
-fn used(disk: &dyn Disk) -> Result<Option<Used>> {
-    let cannot = |e| Error::from_storage(&format!("could not open {}", disk.path()), e);
-    tidemill_storage::used(disk).map_err(cannot)
+fn could_not_open(disk: &dyn Disk, error: tidemill_storage::Error) -> Error {
+    Error::from_storage(&format!("could not open {}", disk.path()), error)
 }
 
 /// Everything else of opening that blocks.

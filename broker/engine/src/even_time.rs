@@ -20,13 +20,15 @@ use crate::store::Store;
 use crate::store::writer::Metadata;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidemill_types::{Clock, TimestampMs};
+use tidemill_types::{Clock, MonotonicMs, TimestampMs};
 use tracing::{info, warn};
 
 /// A clock that gains or loses more than this between two looks was set. The shortest retention is a day.
 const STEP_MS: u64 = 3_600_000;
 /// From a start whose clock may be ahead: time services set a clock within seconds to minutes of having a network.
 const START_HOLD_MS: u64 = 600_000;
+/// Between tries to remember what could not be remembered: after a failure the store is opened anew, all of it verified.
+const RETRY_MS: u64 = 10_000;
 
 /// What the metadata store remembers of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,6 +126,8 @@ pub(crate) struct Watch {
     known: Known,
     /// By the metadata store.
     remembered: Known,
+    /// It is told then.
+    tell_at: MonotonicMs,
 }
 
 /// Judges the clock of a start, and has `store` remember it before anything is taken. Blocks.
@@ -157,11 +161,11 @@ pub(crate) fn begin(
 impl Watch {
     /// From a start that has found this.
     pub(crate) fn new(known: Known, shared: Arc<Shared>, metadata: Metadata) -> Self {
-        Self { shared, metadata, known, remembered: known }
+        Self { shared, metadata, known, remembered: known, tell_at: MonotonicMs::default() }
     }
 
     /// Looks whether the clock was set since the last look, and has the metadata store remember it. What could not be
-    /// remembered is tried again by the next look. Gives the time that it saw.
+    /// remembered is tried again later. Gives the time that it saw.
     pub(crate) async fn look(&mut self) -> TimestampMs {
         let (clock, even) = (self.shared.clock(), self.shared.even_time());
         let (now, monotonic) = (clock.now(), clock.monotonic());
@@ -175,9 +179,10 @@ impl Watch {
         if self.known.is_doubtful && monotonic.get() >= even.held_until.load(Ordering::Relaxed) {
             self.known.is_doubtful = false;
         }
-        if self.known != self.remembered {
+        if self.known != self.remembered && monotonic >= self.tell_at {
+            self.tell_at = monotonic.plus_ms(RETRY_MS);
             match self.metadata.commit(directory::known_time_batch(self.known)).await {
-                Ok(_) => self.remembered = self.known,
+                Ok(_) => (self.remembered, self.tell_at) = (self.known, monotonic),
                 Err(error) if self.shared.check_open().is_ok() => {
                     warn!(%error, "it could not be noted that the clock was set");
                 }
@@ -271,6 +276,22 @@ mod tests {
         assert!(watched.lets_go(), "it is put right a little all the time");
         watched.one.clock.set_wall(TimestampMs::new(wall + 40 * DAY_MS));
         assert!(!watched.lets_go(), "nobody has looked yet");
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_remembered_is_tried_again_after_a_while() {
+        let mut watched = Watched::new(&[]);
+        let wall = watched.now() + 40 * DAY_MS;
+        watched.store.set_failing(true);
+        watched.set(wall).await;
+        watched.store.set_failing(false);
+        watched.one.clock.advance_ms(RETRY_MS - 1);
+        watched.watch.look().await;
+        assert_eq!(watched.remembered(), Known::default(), "a store that fails is not asked all the time");
+        assert!(!watched.lets_go());
+        watched.one.clock.advance_ms(1);
+        watched.watch.look().await;
+        assert_eq!(watched.remembered().even_from.get(), wall);
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ mod write_back;
 pub mod disk;
 
 pub use error::{Error, ErrorKind, Result};
-pub use recovery::{Used, used};
+pub use recovery::{Used, is_unused, used};
 pub use settings::{Durability, Settings};
 pub use shard_log::{Chunk, ShardLog};
 pub use storage::Storage;

@@ -58,7 +58,8 @@ impl MonotonicMs {
     }
 }
 
-/// Where components ask for the time. Two real implementations: [`SystemClock`] and [`ManualClock`].
+/// Where components ask for the time. Two real implementations: [`SystemClock`], to which a broker adds a clock that goes on
+/// while its host sleeps, and [`ManualClock`].
 pub trait Clock: Send + Sync + 'static {
     /// Wall-clock time.
     fn now(&self) -> TimestampMs;

@@ -5,11 +5,11 @@
 //! ```
 //!
 //! Records that a shorter retention lets go of stay gone: the row keeps the time from which records are kept, whatever
-//! becomes of the retention later and wherever a crash falls. While the clock is in doubt ([`crate::even_time`]) a shorter retention
-//! lets go of nothing yet, and that time stays. That time rises with the clock, and no clock that was ahead
+//! becomes of the retention later and wherever a crash falls. That time rises with the clock, and no clock that was ahead
 //! for a while can make it hide younger records than the shortest retention does ([`StreamRow::kept_since`]).
 //!
-//! The answer to a shorter retention is the promise that older records cannot be read any more: if they could not be let
+//! While the clock is in doubt ([`crate::even_time`]) that time stays, and a shorter retention lets go of nothing yet. Otherwise
+//! the answer to a shorter retention is the promise that older records cannot be read any more: if they could not be let
 //! go, the change is stored all the same, and the answer is `UnknownOutcome`. Repeating it lets go of them again.
 
 use super::accounts::Commitment;

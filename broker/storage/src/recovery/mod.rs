@@ -14,11 +14,11 @@ mod scan;
 pub(crate) use scan::{LOOK_BEHIND_BYTES, later_frame};
 
 use crate::LogId;
-use crate::checkpoint::{Checkpoint, LogEntry};
+use crate::checkpoint::{self, Checkpoint, LogEntry};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::epochs::EpochEnds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
+use crate::journal::{self, Durable, FIRST_GROUP, Found, NO_JOURNAL, ReplayRun, replay};
 use crate::log_state::{Closing, LogState, Segment};
 use crate::producers::Producers;
 use crate::segment::{FOLDER, NameKind, OpenSegments, Pool, SegmentHeader, SegmentId, SparseIndex};
@@ -86,6 +86,15 @@ pub fn used(disk: &dyn Disk) -> Result<Option<Used>> {
     let log = newest_log(disk)?.unwrap_or(LogId::new(0));
     let Checkpoint { epoch, directory, next_group, .. } = checkpoint;
     Ok(Some(Used { epoch, log, directory, is_copy: next_group == NO_JOURNAL }))
+}
+
+/// Whether no start has ever come so far as to make anything of records here.
+///
+/// Errors: [`ErrorKind::Io`].
+pub fn is_unused(disk: &dyn Disk) -> Result<bool> {
+    let list = |folder| disk.list(folder).map_err(|e| Error::io(format!("cannot list {}", disk.path()), e));
+    let is_of_records = |name: &str| name == checkpoint::NAME || name.starts_with(journal::PREFIX);
+    Ok(list(FOLDER)?.is_empty() && !list("")?.iter().any(|(name, _)| is_of_records(name)))
 }
 
 /// The highest log that has a segment.

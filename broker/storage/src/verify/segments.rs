@@ -318,7 +318,7 @@ fn read_all(disk: &dyn Disk, name: &str, size: u64) -> Result<Bytes, (u64, std::
     let file = disk.open(name, WriteMode::Buffered).map_err(|error| (0, error))?;
     let bytes = file.map(0, size).map_err(|error| (0, error))?;
     let Err(error) = file.ready(0, size) else { return Ok(bytes) };
-    let pages = (0..size as u64).step_by(STEP as usize);
+    let mut pages = (0..size as u64).step_by(STEP as usize);
     let is_bad = |at: &u64| file.ready(*at, (size as u64 - at).min(STEP) as usize).is_err();
-    Err((pages.into_iter().find(is_bad).unwrap_or(0), error))
+    Err((pages.find(is_bad).unwrap_or(0), error))
 }
