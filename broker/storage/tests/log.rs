@@ -204,6 +204,26 @@ fn an_empty_directory_is_small_and_private() {
     assert!(storage.usage().journal_bytes < 100 << 20);
 }
 
+/// What a start has read of the journal is no memory of the broker: it may be a GiB.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_start_leaves_no_map_of_the_journal() {
+    let mut place = Place::new(tempfile::tempdir().unwrap());
+    for more in [b"one", b"two"] {
+        let storage = place.open(Durability::Device, &[1]);
+        append(&storage.log(LogId::new(1)).unwrap(), frame(&[more])).unwrap();
+        drop(storage); // as after a crash
+    }
+    let storage = place.open(Durability::Device, &[1]);
+    let log = storage.log(LogId::new(1)).unwrap();
+    assert_eq!(records(&log).len(), 2);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of_ours: Vec<_> =
+        maps.lines().filter(|map| map.contains(place.dir.path().to_str().unwrap())).collect();
+    assert!(of_ours.iter().any(|map| map.contains("/segments/")), "what is read is mapped: {of_ours:?}");
+    assert!(!of_ours.iter().any(|map| map.contains("/journal-")), "{of_ours:?}");
+}
+
 #[test]
 fn a_second_process_is_refused_with_its_reason() {
     let mut place = Place::new(tempfile::tempdir().unwrap());

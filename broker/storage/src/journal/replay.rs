@@ -158,8 +158,8 @@ fn find(disk: &dyn Disk) -> Result<Listed> {
             found.unfinished.push(name);
             continue;
         }
-        let file =
-            disk.open(&name, WriteMode::Direct).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
+        let open = |mode| disk.open(&name, mode).map_err(|e| Error::io(format!("cannot open {name}"), e));
+        let file = open(WriteMode::Buffered)?;
         let mapped = usize::try_from(bytes).expect("journal files fit in memory maps");
         let content = file.map(0, mapped).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
         ready(&*file, &name, mapped.min(ALIGNMENT))?;
@@ -172,7 +172,8 @@ fn find(disk: &dyn Disk) -> Result<Listed> {
             found.unfinished.push(name);
             continue;
         }
-        found.files.push(Arc::clone(&file));
+        // opened anew: a map lives as long as its file is open, and the journal keeps its files
+        found.files.push(open(WriteMode::Direct)?);
         match header {
             None => {
                 ready(&*file, &name, mapped)?;
