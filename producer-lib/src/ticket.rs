@@ -14,7 +14,7 @@ use crate::limiter::{Charge, Limiter};
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tidemill_proto::ErrorKind;
 use tidemill_types::{AnySequenceNumber, Record, SequenceNumber, ShardId};
@@ -98,7 +98,11 @@ impl fmt::Debug for Ticket {
 }
 
 #[derive(Default)]
-pub(crate) struct Completion(Mutex<State>);
+pub(crate) struct Completion {
+    /// Set under the lock; who finds it needs no lock.
+    whole: OnceLock<Verdict>,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -113,7 +117,7 @@ struct State {
 enum Outcome {
     #[default]
     Pending,
-    Whole(Verdict),
+    Whole,
     Each {
         slots: Vec<Option<Result<Placed>>>,
         left: usize,
@@ -121,11 +125,16 @@ enum Outcome {
 }
 
 impl Completion {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn resolve_all(&self, verdict: Verdict) {
         let wakers = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             assert!(matches!(state.outcome, Outcome::Pending), "a batch is resolved once");
-            state.outcome = Outcome::Whole(verdict);
+            state.outcome = Outcome::Whole;
+            assert!(self.whole.set(verdict).is_ok(), "a batch is resolved once");
             (std::mem::take(&mut state.waiting), std::mem::take(&mut state.waiting_for_all))
         };
         wakers.0.into_values().chain(wakers.1).for_each(Waker::wake);
@@ -133,7 +142,7 @@ impl Completion {
 
     fn resolve_one(&self, index: u32, of: u32, result: Result<Placed>) {
         let wakers = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             if matches!(state.outcome, Outcome::Pending) {
                 state.outcome = Outcome::Each { slots: vec![None; of as usize], left: of as usize };
             }
@@ -149,15 +158,17 @@ impl Completion {
     }
 
     fn poll_one(&self, index: u32, waker: &Waker) -> Poll<Result<Placed>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &state.outcome {
-            Outcome::Whole(verdict) => return Poll::Ready(verdict.clone().map(|stored| stored.at(index))),
-            Outcome::Each { slots, .. } => {
-                if let Some(result) = &slots[index as usize] {
-                    return Poll::Ready(result.clone());
-                }
-            }
-            Outcome::Pending => {}
+        if let Some(verdict) = self.whole.get() {
+            return Poll::Ready(verdict.clone().map(|stored| stored.at(index)));
+        }
+        let mut state = self.lock();
+        if let Some(verdict) = self.whole.get() {
+            return Poll::Ready(verdict.clone().map(|stored| stored.at(index))); // just now
+        }
+        if let Outcome::Each { slots, .. } = &state.outcome
+            && let Some(result) = &slots[index as usize]
+        {
+            return Poll::Ready(result.clone());
         }
         state.waiting.insert(index, waker.clone());
         Poll::Pending
@@ -166,14 +177,13 @@ impl Completion {
     /// Waits until every ticket is resolved; tells the first failure, if any.
     pub(crate) async fn all_resolved(&self) -> Result<()> {
         std::future::poll_fn(|context| {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match &state.outcome {
-                Outcome::Whole(verdict) => return Poll::Ready(verdict.clone().map(drop)),
-                Outcome::Each { slots, left: 0 } => {
-                    let failed = slots.iter().flatten().find_map(|result| result.as_ref().err());
-                    return Poll::Ready(failed.map_or(Ok(()), |error| Err(error.clone())));
-                }
-                _ => {}
+            let mut state = self.lock();
+            if let Some(verdict) = self.whole.get() {
+                return Poll::Ready(verdict.clone().map(drop));
+            }
+            if let Outcome::Each { slots, left: 0 } = &state.outcome {
+                let failed = slots.iter().flatten().find_map(|result| result.as_ref().err());
+                return Poll::Ready(failed.map_or(Ok(()), |error| Err(error.clone())));
             }
             let waker = context.waker();
             if !state.waiting_for_all.iter().any(|known| known.will_wake(waker)) {

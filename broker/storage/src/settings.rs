@@ -39,7 +39,8 @@ pub struct Settings {
     /// Segments that may be open and mapped while nobody reads them. Default 1,024; those that are not used are closed
     /// after some seconds.
     pub open_segments_max: usize,
-    /// Threads that write large frames. Default 2.
+    /// Threads that write large frames; they wait for the device most of the time. Default 4: at full load over 8 shards, on 2 cores,
+    /// that took 878 MB/s where 2 took 725 and 6 took 814 (medians of 7, interleaved), and without waiting for the device the same.
     pub direct_threads: usize,
 }
 
@@ -55,7 +56,7 @@ impl Default for Settings {
             segment_bytes_max: 128 << 20,
             pool_segments_max: 4,
             open_segments_max: 1024,
-            direct_threads: 2,
+            direct_threads: 4,
         }
     }
 }
