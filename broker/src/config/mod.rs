@@ -88,7 +88,8 @@ fn compose(flags: Flags, file: File) -> Result<Config> {
     let storage = &mut engine.storage;
     set(&mut storage.journal_bytes_max, file.storage.journal_bytes_max);
     set(&mut storage.segment_bytes_max, file.storage.segment_bytes_max);
-    storage.open_segments_max = file.storage.open_segments_max.unwrap_or_else(open_files::for_segments);
+    storage.open_segments_max =
+        file.storage.open_segments_max.unwrap_or_else(|| open_files::for_segments(broker.connections_max));
     storage.durability = match flags.durability.or(file.durability).unwrap_or(DurabilityMode::Device) {
         DurabilityMode::Device => Durability::Device,
         DurabilityMode::Os => Durability::Os,
