@@ -34,7 +34,9 @@ pub struct Settings {
     pub segment_bytes_min: u64,
     /// Default 128 MiB.
     pub segment_bytes_max: u64,
-    /// Recycled segments kept at hand, at most. Default 4.
+    /// Recycled segments kept at hand, at most; a full disk takes them back. Default 16, that is 2 GiB: blocks that were written
+    /// before take synchronous writes faster than new ones. Full load behind a stream that was deleted took 1,390 MB/s with 4, 1,600
+    /// with 16, 1,710 with 32 (medians of 6).
     pub pool_segments_max: usize,
     /// Segments that may be open and mapped while nobody reads them. Default 1,024; those that are not used are closed
     /// after some seconds.
@@ -54,7 +56,7 @@ impl Default for Settings {
             direct_bytes_min: 64 << 10,
             segment_bytes_min: 64 << 10,
             segment_bytes_max: 128 << 20,
-            pool_segments_max: 4,
+            pool_segments_max: 16,
             open_segments_max: 1024,
             direct_threads: 4,
         }

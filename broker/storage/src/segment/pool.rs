@@ -8,6 +8,7 @@ use super::{FOLDER, OpenSegment, OpenSegments, SegmentId};
 use crate::disk::{Disk, DiskFile, WriteMode};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
+use std::io;
 use std::sync::{Arc, Weak};
 
 /// A file of this size takes its time to remove: 35 ms for 128 MiB on the development machine.
@@ -59,7 +60,7 @@ impl Pool {
         Ok(true)
     }
 
-    /// A file for segment `id`, recycled or new. Its old bytes mean nothing.
+    /// A file for segment `id`, recycled or new. Its old bytes mean nothing. On a full disk the files at hand make room.
     pub(crate) fn make(&self, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>> {
         let name = id.file();
         if bytes == self.file_bytes
@@ -75,9 +76,24 @@ impl Pool {
                 .inspect_err(|_| drop(self.disk.remove(&name)))
                 .map_err(|e| Error::io(format!("cannot open {name}"), e));
         }
-        self.disk
-            .create(&name, bytes, WriteMode::Buffered)
-            .map_err(|e| Error::io(format!("cannot allocate a segment of {bytes} bytes ({name})"), e))
+        loop {
+            match self.disk.create(&name, bytes, WriteMode::Buffered) {
+                // what is kept at hand must not be what a full disk lacks
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_one_up()? => {}
+                made => {
+                    return made.map_err(|e| {
+                        Error::io(format!("cannot allocate a segment of {bytes} bytes ({name})"), e)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Removes one of the files at hand; `false` if there is none.
+    fn give_one_up(&self) -> Result<bool> {
+        let Some(path) = self.state.lock().names.pop() else { return Ok(false) };
+        self.disk.remove(&path).map_err(|e| Error::io(format!("cannot remove {path}"), e))?;
+        Ok(true)
     }
 
     /// Recycles or removes a retired segment. What was removed, is large and read by nobody is handed back, open: its room
@@ -118,7 +134,7 @@ impl Pool {
 
     fn remove_if_there(&self, name: &str) -> Result<()> {
         match self.disk.remove(name) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io(format!("cannot remove {name}"), e))
             }
             _ => Ok(()),
@@ -136,6 +152,27 @@ mod tests {
     use super::*;
     use crate::LogId;
     use crate::disk::fault::FaultDisk;
+
+    #[test]
+    fn a_full_disk_takes_back_what_is_kept_at_hand() {
+        let fault = Arc::new(FaultDisk::new(1));
+        let disk: Arc<dyn Disk> = fault.clone();
+        disk.lock().unwrap();
+        let (open, pool) = (OpenSegments::new(disk.clone(), 8), Pool::new(disk.clone(), 1 << 20, 2));
+        let id = |number| SegmentId { log: LogId::new(1), number };
+        for number in 0..2 {
+            disk.create(&id(number).file(), 1 << 20, WriteMode::Buffered).unwrap();
+            pool.release(&Retired { id: id(number), capacity: 1 << 20, open: Weak::new() }, &open).unwrap();
+        }
+        assert_eq!(pool.bytes(), 2 << 20);
+        fault.set_capacity(2 << 20);
+        pool.make(id(2), 64 << 10).unwrap();
+        assert_eq!(pool.bytes(), 1 << 20, "one was enough");
+        pool.make(id(3), 1 << 20).unwrap();
+        assert_eq!(pool.bytes(), 0, "used again, not removed");
+        let refused = pool.make(id(4), 1 << 20).err().expect("there is no room");
+        assert_eq!(refused.kind(), crate::ErrorKind::Full);
+    }
 
     /// A reader may open a segment again between its leaving and the removal of its file.
     #[test]
