@@ -61,6 +61,10 @@ fn names_of_others_are_not_taken_for_ours() {
 async fn names_that_look_like_paths_make_no_files() -> Result<()> {
     let fixture = Fixture::new().await?;
     let mut kinesis = fixture.broker.kinesis();
+    // beside the directory others are at work, and may have such files
+    let beside = fixture.broker.dir().parent().context("a home")?.to_owned();
+    let is_there = |name: &&str| beside.join(name).exists();
+    let others: Vec<_> = ["x", "passwd", "b"].into_iter().filter(is_there).collect();
     let hostile =
         ["..", ".", "...", "../../x", "/etc/passwd", "a/../b", "a\\b", "a\u{0}b", "%2e%2e%2f", "~", "-rf"];
     for name in hostile {
@@ -88,10 +92,8 @@ async fn names_that_look_like_paths_make_no_files() -> Result<()> {
     for name in names(fixture.broker.dir())? {
         ensure!(is_ours(&name), "a file has the name {name:?}");
     }
-    // beside the directory other tests are at work
-    let beside = fixture.broker.dir().parent().context("a home")?;
-    for name in ["x", "passwd", "b"] {
-        ensure!(!beside.join(name).exists(), "{name} was made beside the data directory");
+    for name in ["x", "passwd", "b"].into_iter().filter(is_there) {
+        ensure!(others.contains(&name), "{name} was made beside the data directory");
     }
     Ok(())
 }
