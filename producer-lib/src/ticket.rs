@@ -99,29 +99,25 @@ impl fmt::Debug for Ticket {
 
 #[derive(Default)]
 pub(crate) struct Completion {
-    /// Set under the lock; who finds it needs no lock.
+    /// Of the batch, unless its tickets are answered one by one. Set under the lock; who finds it needs none: 3.54 instead of 3.31
+    /// million puts a second on one core (medians of 9, interleaved).
     whole: OnceLock<Verdict>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    outcome: Outcome,
+    /// Answers to tickets one by one.
+    each: Option<Each>,
     /// Who waits for one ticket, by its place.
     waiting: HashMap<u32, Waker>,
     /// Who waits for all of them.
     waiting_for_all: Vec<Waker>,
 }
 
-#[derive(Default)]
-enum Outcome {
-    #[default]
-    Pending,
-    Whole,
-    Each {
-        slots: Vec<Option<Result<Placed>>>,
-        left: usize,
-    },
+struct Each {
+    slots: Vec<Option<Result<Placed>>>,
+    left: usize,
 }
 
 impl Completion {
@@ -132,8 +128,7 @@ impl Completion {
     fn resolve_all(&self, verdict: Verdict) {
         let wakers = {
             let mut state = self.lock();
-            assert!(matches!(state.outcome, Outcome::Pending), "a batch is resolved once");
-            state.outcome = Outcome::Whole;
+            assert!(state.each.is_none(), "a batch is resolved whole or one by one");
             assert!(self.whole.set(verdict).is_ok(), "a batch is resolved once");
             (std::mem::take(&mut state.waiting), std::mem::take(&mut state.waiting_for_all))
         };
@@ -143,12 +138,9 @@ impl Completion {
     fn resolve_one(&self, index: u32, of: u32, result: Result<Placed>) {
         let wakers = {
             let mut state = self.lock();
-            if matches!(state.outcome, Outcome::Pending) {
-                state.outcome = Outcome::Each { slots: vec![None; of as usize], left: of as usize };
-            }
-            let Outcome::Each { slots, left } = &mut state.outcome else {
-                panic!("a batch is resolved whole or one by one");
-            };
+            assert!(self.whole.get().is_none(), "a batch is resolved whole or one by one");
+            let none = || Each { slots: vec![None; of as usize], left: of as usize };
+            let Each { slots, left } = state.each.get_or_insert_with(none);
             assert!(slots[index as usize].replace(result).is_none(), "a ticket is resolved once");
             *left -= 1;
             let all = if *left == 0 { std::mem::take(&mut state.waiting_for_all) } else { Vec::new() };
@@ -165,8 +157,8 @@ impl Completion {
         if let Some(verdict) = self.whole.get() {
             return Poll::Ready(verdict.clone().map(|stored| stored.at(index))); // just now
         }
-        if let Outcome::Each { slots, .. } = &state.outcome
-            && let Some(result) = &slots[index as usize]
+        if let Some(each) = &state.each
+            && let Some(result) = &each.slots[index as usize]
         {
             return Poll::Ready(result.clone());
         }
@@ -181,7 +173,7 @@ impl Completion {
             if let Some(verdict) = self.whole.get() {
                 return Poll::Ready(verdict.clone().map(drop));
             }
-            if let Outcome::Each { slots, left: 0 } = &state.outcome {
+            if let Some(Each { slots, left: 0 }) = &state.each {
                 let failed = slots.iter().flatten().find_map(|result| result.as_ref().err());
                 return Poll::Ready(failed.map_or(Ok(()), |error| Err(error.clone())));
             }

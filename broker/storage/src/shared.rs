@@ -82,11 +82,12 @@ impl Shared {
         )
     }
 
-    /// Remembers that the disk had no room.
+    /// Remembers that the disk had no room, and makes some for the next try.
     pub(crate) fn note_full(&self, error: &Error) {
         if error.kind() != ErrorKind::Full {
             return;
         }
+        self.pool.give_one_up();
         let now = self.clock.monotonic().get() + 1;
         let before = self.full_at.swap(now, Ordering::Relaxed);
         if before == 0 || before + FULL_FOR_MS < now {

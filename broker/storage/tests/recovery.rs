@@ -310,6 +310,25 @@ fn deleting_every_log_gives_the_disk_back() {
     assert_eq!(storage.usage().segment_bytes, segments.iter().map(|(_, bytes)| bytes).sum::<u64>());
 }
 
+/// Not only segments: whatever finds no room is refused once, and finds it then.
+#[test]
+fn a_full_disk_takes_recycled_segments_back_for_a_checkpoint() {
+    let disk = FaultDisk::new(1);
+    let (storage, log) = open(&disk, 1);
+    for number in 1..30 {
+        append(&storage, &log, number, LARGE);
+    }
+    drop(log);
+    storage.delete_log(LOG);
+    storage.checkpoint().unwrap();
+    let recycled = || disk.files().iter().filter(|(name, _)| name.ends_with(".recycled")).count();
+    assert_eq!(recycled(), 1);
+    disk.set_capacity(disk.files().iter().map(|(_, bytes)| bytes).sum());
+    assert_eq!(storage.checkpoint().unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(recycled(), 0);
+    storage.checkpoint().unwrap();
+}
+
 fn open_real(dir: &std::path::Path, epoch: u32) -> Result<Arc<Storage>, Error> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir).unwrap());
     let settings = Settings { journal_file_bytes: 1 << 20, ..Settings::default() };

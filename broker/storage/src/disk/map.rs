@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-/// The map of one file. It lives until the last `Bytes` of it is gone.
+/// The map of one file. It lives until the file is closed and the last `Bytes` of it is gone.
 #[derive(Default)]
 pub(super) struct FileMap(OnceLock<Made>);
 

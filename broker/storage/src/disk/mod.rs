@@ -80,7 +80,8 @@ pub trait DiskFile: Send + std::marker::Sync + 'static {
     fn write_aligned(&self, offset: u64, buffer: &AlignedBuffer, sync: Sync) -> io::Result<()>;
     /// Fills `into` from `offset`; an error at the end of the file.
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
-    /// The bytes from a read-only map, which is made at the first call and lives until the last `Bytes` of it is gone.
+    /// The bytes from a read-only map, which is made at the first call and lives until the file is closed and the last `Bytes` of it
+    /// is gone.
     /// They show later writes too.
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Bytes>;
     /// Reads a range of the map in. A page of it that the disk cannot give ends the process when it is touched (SIGBUS); here it

@@ -78,8 +78,7 @@ impl Pool {
         }
         loop {
             match self.disk.create(&name, bytes, WriteMode::Buffered) {
-                // what is kept at hand must not be what a full disk lacks
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_one_up()? => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_one_up() => {}
                 made => {
                     return made.map_err(|e| {
                         Error::io(format!("cannot allocate a segment of {bytes} bytes ({name})"), e)
@@ -89,11 +88,13 @@ impl Pool {
         }
     }
 
-    /// Removes one of the files at hand; `false` if there is none.
-    fn give_one_up(&self) -> Result<bool> {
-        let Some(path) = self.state.lock().names.pop() else { return Ok(false) };
-        self.disk.remove(&path).map_err(|e| Error::io(format!("cannot remove {path}"), e))?;
-        Ok(true)
+    /// Removes one of the files at hand, for what finds no room on the disk; `false` if there is none.
+    pub(crate) fn give_one_up(&self) -> bool {
+        let Some(path) = self.state.lock().names.pop() else { return false };
+        if let Err(error) = self.disk.remove(&path) {
+            tracing::warn!(%error, file = path, "a recycled segment could not be removed; the next start finds it");
+        }
+        true
     }
 
     /// Recycles or removes a retired segment. What was removed, is large and read by nobody is handed back, open: its room
