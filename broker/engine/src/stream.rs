@@ -130,8 +130,15 @@ impl ShardSet {
     pub(crate) fn get(&self, id: ShardId) -> Option<&Arc<ShardHandle>> {
         Some(&self.shards[self.slot(id)?].1)
     }
+    /// Ids count up from 0 and only those of the first shards have gone, so the place is known at once: to search for it among
+    /// 10,000 took 2 % of the machine, in lines of memory that nobody had looked at lately.
     fn slot(&self, id: ShardId) -> Option<usize> {
-        self.shards.binary_search_by_key(&id, |(shard, _)| shard.id).ok()
+        let first = self.shards.first()?.0.id.get();
+        let guess = id.get().checked_sub(first).and_then(|guess| usize::try_from(guess).ok());
+        match guess.filter(|guess| self.shards.get(*guess).is_some_and(|(shard, _)| shard.id == id)) {
+            None => self.shards.binary_search_by_key(&id, |(shard, _)| shard.id).ok(),
+            found => found,
+        }
     }
     /// The shards that came from `parent` by split or merge.
     pub(crate) fn children(&self, parent: ShardId) -> Vec<Shard> {

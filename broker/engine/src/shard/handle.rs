@@ -46,7 +46,11 @@ impl ShardHandle {
         let tail = Arc::new(watch::Sender::new(log.marks().durable()));
         let waker = Arc::clone(&tail);
         log.watch(Arc::new(move |durable| {
-            waker.send_replace(durable);
+            // where no reader waits none is woken: who comes later looks at the log first
+            waker.send_if_modified(|tail| {
+                *tail = durable;
+                waker.receiver_count() > 0
+            });
         }));
         Self {
             closed: OnceLock::new(),
