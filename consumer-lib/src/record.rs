@@ -15,6 +15,7 @@
 use crate::shard::{ShardInfo, ShardRef};
 use bytes::Bytes;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use tidemill_proto::aggregate::{self, UserRecords};
 use tidemill_types::{
@@ -38,25 +39,57 @@ pub enum Misrouted {
 }
 
 /// One record. Owns its bytes by sharing those of its batch; cheap to clone and to send to other tasks.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Record {
-    at: ShardRef,
     number: AnySequenceNumber,
-    sub: u64,
     arrival: TimestampMs,
+    body: Body,
+}
+
+#[derive(Clone)]
+enum Body {
+    /// One count of references for all that it shares.
+    Framed {
+        origin: Arc<Origin>,
+        frame: u32,
+        key: Range<u32>,
+        data: Range<u32>,
+    },
+    Alone(Box<Alone>),
+}
+
+/// What the records of frames share.
+#[derive(Debug)]
+struct Origin {
+    at: ShardRef,
+    created: TimestampMs,
+    frames: Vec<Frame>,
+}
+
+/// A record that lies in no frame.
+#[derive(Clone)]
+struct Alone {
+    at: ShardRef,
+    sub: u64,
     key: Bytes,
     explicit_hash: Option<HashKey>,
     data: Bytes,
 }
 
+impl Origin {
+    fn part(&self, frame: u32, part: &Range<u32>) -> &[u8] {
+        &self.frames[frame as usize].bytes()[part.start as usize..part.end as usize]
+    }
+}
+
 impl Record {
     /// The stream it was read from.
     pub fn stream(&self) -> &StreamName {
-        self.at.stream()
+        self.at().stream()
     }
     /// The shard it was read from.
     pub fn shard(&self) -> ShardId {
-        self.at.shard()
+        self.at().shard()
     }
     /// Its sequence number: above those of all earlier records of the shard; those that came in one aggregated record share
     /// it. A record that is delivered again carries the same number.
@@ -65,41 +98,78 @@ impl Record {
     }
     /// Its place within an aggregated record; 0 for a record that travelled alone.
     pub fn sub_sequence_number(&self) -> u64 {
-        self.sub
+        match &self.body {
+            Body::Framed { .. } => 0,
+            Body::Alone(alone) => alone.sub,
+        }
     }
     /// Its partition key.
     pub fn partition_key(&self) -> &str {
-        std::str::from_utf8(&self.key).expect("was taken as text")
+        let key = match &self.body {
+            Body::Framed { origin, frame, key, .. } => origin.part(*frame, key),
+            Body::Alone(alone) => &alone.key,
+        };
+        std::str::from_utf8(key).expect("was taken as text")
     }
     /// Where an aggregated record says that it was routed to, if not by its partition key. Services do not tell it of others.
     pub fn explicit_hash(&self) -> Option<HashKey> {
-        self.explicit_hash
+        match &self.body {
+            Body::Framed { .. } => None,
+            Body::Alone(alone) => alone.explicit_hash,
+        }
     }
     /// When it arrived, by the wall clock of the service.
     pub fn arrival(&self) -> TimestampMs {
         self.arrival
     }
     /// Its data.
-    pub fn data(&self) -> &Bytes {
-        &self.data
+    pub fn data(&self) -> &[u8] {
+        match &self.body {
+            Body::Framed { origin, frame, data, .. } => origin.part(*frame, data),
+            Body::Alone(alone) => &alone.data,
+        }
+    }
+    /// Its data as shared bytes, without a copy: for who passes them on alone.
+    pub fn data_bytes(&self) -> Bytes {
+        match &self.body {
+            Body::Framed { origin, frame, data, .. } => {
+                origin.frames[*frame as usize].bytes().slice(data.start as usize..data.end as usize)
+            }
+            Body::Alone(alone) => alone.data.clone(),
+        }
     }
     pub(crate) fn at(&self) -> &ShardRef {
-        &self.at
+        match &self.body {
+            Body::Framed { origin, .. } => &origin.at,
+            Body::Alone(alone) => &alone.at,
+        }
     }
     /// Number and place within it: what orders the records of a shard.
     pub(crate) fn place(&self) -> (AnySequenceNumber, u64) {
-        (self.number, self.sub)
+        (self.number, self.sub_sequence_number())
     }
 }
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |record: &Self| (record.place(), record.arrival, record.explicit_hash());
+        parts(self) == parts(other)
+            && self.at() == other.at()
+            && self.partition_key() == other.partition_key()
+            && self.data() == other.data()
+    }
+}
+
+impl Eq for Record {}
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
-            .field("shard", &format_args!("{}", self.at))
+            .field("shard", &format_args!("{}", self.at()))
             .field("sequence_number", &format_args!("{}", self.number))
-            .field("sub_sequence_number", &self.sub)
+            .field("sub_sequence_number", &self.sub_sequence_number())
             .field("partition_key", &self.partition_key())
-            .field("data_bytes", &self.data.len())
+            .field("data_bytes", &self.data().len())
             .finish_non_exhaustive()
     }
 }
@@ -136,7 +206,7 @@ impl Entry {
 
 #[derive(Debug, Clone)]
 enum Content {
-    Frames { created: TimestampMs, frames: Arc<[Frame]>, from: SequenceIndex },
+    Frames { origin: Arc<Origin>, from: SequenceIndex },
     Entries(Arc<[Entry]>),
 }
 
@@ -193,7 +263,8 @@ impl Batch {
         let last = SequenceNumber::new(created, lens.at.shard(), last.last(), last.arrival).into();
         let wanted = |frame: &Frame| frame.header().next().get() - frame.header().first.max(from).get();
         let count = frames.iter().map(wanted).sum::<u64>();
-        let content = Content::Frames { created, frames: frames.into(), from };
+        let origin = Origin { at: lens.at.clone(), created, frames };
+        let content = Content::Frames { origin: Arc::new(origin), from };
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         Self { lens, content, after: None, most: usize::MAX, count, bytes, last: (last, 0) }.behind(after)
     }
@@ -272,8 +343,8 @@ impl Batch {
     /// The records, in the order of the shard. May be called again.
     pub fn records(&self) -> impl Iterator<Item = Record> + Send + '_ {
         let all = match &self.content {
-            Content::Frames { created, frames, from } => {
-                Records::Frames(frames.iter().flat_map(move |frame| self.cut(frame, *created, *from)))
+            Content::Frames { origin, from } => {
+                Records::Frames((0..).zip(&origin.frames).flat_map(|(nth, _)| cut(origin, nth, *from)))
             }
             Content::Entries(entries) => Records::Entries(entries.iter().flat_map(|entry| self.open(entry))),
         };
@@ -281,35 +352,11 @@ impl Batch {
         all.filter(behind).take(self.most)
     }
 
-    fn cut<'a>(
-        &'a self,
-        frame: &'a Frame,
-        created: TimestampMs,
-        from: SequenceIndex,
-    ) -> impl Iterator<Item = Record> + Send + 'a {
-        let arrival = frame.header().arrival;
-        let at = &self.lens.at;
-        frame.records().filter(move |view| view.index >= from).map(move |view| Record {
-            at: at.clone(),
-            number: SequenceNumber::new(created, at.shard(), view.index, arrival).into(),
-            sub: 0,
-            arrival,
-            key: frame.bytes().slice_ref(view.key.as_bytes()),
-            explicit_hash: None,
-            data: view.data_bytes(),
-        })
-    }
-
     fn open<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = Record> + Send + 'a {
         let StoredRecord { number, arrival, key, data } = &entry.stored;
-        let made = move |sub, key, explicit_hash, data| Record {
-            at: self.lens.at.clone(),
-            number: *number,
-            sub,
-            arrival: *arrival,
-            key,
-            explicit_hash,
-            data,
+        let made = move |sub, key, explicit_hash, data| {
+            let alone = Alone { at: self.lens.at.clone(), sub, key, explicit_hash, data };
+            Record { number: *number, arrival: *arrival, body: Body::Alone(Box::new(alone)) }
         };
         let plain = entry.inner.is_none().then(move || made(0, key.clone(), None, data.clone()));
         let inner = entry.inner.clone().into_iter().flatten();
@@ -323,6 +370,24 @@ impl Batch {
         });
         plain.into_iter().chain(user)
     }
+}
+
+/// The records of a frame at or above `from`.
+fn cut(origin: &Arc<Origin>, nth: u32, from: SequenceIndex) -> impl Iterator<Item = Record> + Send + '_ {
+    let frame = &origin.frames[nth as usize];
+    let (created, shard, arrival) = (origin.created, origin.at.shard(), frame.header().arrival);
+    let narrow = |place: Range<usize>| {
+        let narrow = |at| u32::try_from(at).expect("the length of a frame has 32 bits");
+        narrow(place.start)..narrow(place.end)
+    };
+    frame.records().filter(move |view| view.index >= from).map(move |view| {
+        let [key, data] = view.places().map(narrow);
+        Record {
+            number: SequenceNumber::new(created, shard, view.index, arrival).into(),
+            arrival,
+            body: Body::Framed { origin: Arc::clone(origin), frame: nth, key, data },
+        }
+    })
 }
 
 fn stored_in(

@@ -42,7 +42,7 @@ fn index(record: &Record) -> u64 {
 }
 
 fn shown(batch: &Batch) -> Vec<(u64, u64, Bytes)> {
-    batch.records().map(|r| (index(&r), r.sub_sequence_number(), r.data().clone())).collect()
+    batch.records().map(|r| (index(&r), r.sub_sequence_number(), r.data_bytes())).collect()
 }
 
 fn number(index: u64) -> AnySequenceNumber {

@@ -109,7 +109,7 @@ async fn a_batch_of_the_stream_that_is_dropped_without_an_answer_comes_again() {
     let (mut batches, handle) = builder(&broker, "two").build().unwrap().batches();
     broker.append(0, &["b".to_owned()]);
     let next = batches.next().await.unwrap();
-    assert_eq!(next.batch().records().next().unwrap().data(), "b");
+    assert_eq!(next.batch().records().next().unwrap().data(), b"b");
     next.ack();
     handle.stop(SOON).await.unwrap();
 }

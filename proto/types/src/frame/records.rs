@@ -5,6 +5,7 @@ use super::header::u32_at;
 use crate::limits::{PARTITION_KEY_BYTES_MAX, RECORD_DATA_BYTES_MAX};
 use crate::sequence::SequenceIndex;
 use bytes::Bytes;
+use std::ops::Range;
 
 pub(super) const RECORD_HEADER_BYTES: usize = 8;
 
@@ -53,6 +54,13 @@ impl RecordView<'_> {
     /// The data as shared bytes, without a copy.
     pub fn data_bytes(&self) -> Bytes {
         self.frame.slice_ref(self.data)
+    }
+    /// Where the key and the data lie in the bytes of the frame.
+    pub fn places(&self) -> [Range<usize>; 2] {
+        [self.key.as_bytes(), self.data].map(|part| {
+            let begin = part.as_ptr().addr() - self.frame.as_ptr().addr();
+            begin..begin + part.len()
+        })
     }
 }
 
