@@ -75,6 +75,18 @@ fn a_batch_begins_where_it_was_asked_to_in_the_middle_of_a_frame() {
 }
 
 #[test]
+fn a_record_of_a_frame_shows_its_own_key_and_data_and_equals_only_itself() {
+    let frames = vec![frame(1, &[b"a", b""]), frame(3, &[b"bc"])];
+    let records: Vec<_> =
+        Batch::of_frames(lens(), CREATED, frames, from(1), None).unwrap().records().collect();
+    for (record, data) in records.iter().zip([&b"a"[..], b"", b"bc"]) {
+        assert_eq!((record.partition_key(), record.data(), &record.data_bytes()[..]), ("key", data, data));
+        assert_eq!(records.iter().filter(|other| *other == record).count(), 1);
+    }
+    assert_eq!(records.len(), 3);
+}
+
+#[test]
 fn what_was_processed_is_left_out_and_a_batch_without_a_rest_is_none() {
     let frames = || vec![frame(1, &[b"a", b"b", b"c"])];
     let batch = Batch::of_frames(lens(), CREATED, frames(), from(1), Some((number(1), 0))).unwrap();
